@@ -8,6 +8,8 @@ import type { Secret } from "./secret.ts";
 export interface RefreshRules {
   /** A refresh whose outcome is unknown may be sent again at once (no rotation, or a documented grace period). */
   readonly resendSafe: boolean;
+  /** The OAuth client mints its own tokens (client credentials): a refresh needs no refresh token. */
+  readonly refreshesWithoutToken: boolean;
   /** The provider refuses a refresh earlier than this before expiry. Undefined: any time. */
   readonly earliestBeforeExpiryMs: number | undefined;
   /** Caps of the token endpoint, when the client has none of its own. */

@@ -1,0 +1,40 @@
+import type { Account } from "./account.ts";
+import type { SealContext } from "./sealing.ts";
+
+/** What a stored credential belongs to. */
+export function credentialContext(account: Account, slot: string, generation: number): SealContext {
+  const { id, tenant, incarnation } = account;
+  return { kind: "credential", tenant, id, incarnation, slot, generation };
+}
+
+/** What a kept answer belongs to: the attempt that asked, and the generation it was asked with. */
+export function answerContext(of: {
+  readonly accountId: string;
+  readonly tenant: string;
+  readonly incarnation: string;
+  readonly slot: string;
+  readonly generation: number;
+  readonly attemptId: string;
+}): SealContext {
+  const { accountId, tenant, slot, generation } = of;
+  return {
+    kind: "answer",
+    tenant,
+    id: accountId,
+    incarnation: `${of.incarnation}/${of.attemptId}`,
+    slot,
+    generation,
+  };
+}
+
+/** What an OAuth client's secrets belong to. Clients are shared by tenants. */
+export function clientSecretContext(provider: string, client: string, generation: number): SealContext {
+  return {
+    kind: "client_secret",
+    tenant: "",
+    id: `${provider}/${client}`,
+    incarnation: "",
+    slot: "",
+    generation,
+  };
+}

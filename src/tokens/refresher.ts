@@ -1,0 +1,392 @@
+import { KeyturnError } from "../errors.ts";
+import type { SlotKey } from "./account.ts";
+import { breakerOf, isProbing, PROBE_EVERY_MS } from "./breaker.ts";
+import type { Held } from "./commit.ts";
+import { type Decision, type Doubt, decide } from "./decide.ts";
+import { Draft } from "./draft.ts";
+import type { Exchanges, Underway } from "./exchanges.ts";
+import { Flight } from "./flight.ts";
+import type { Gates } from "./gate.ts";
+import type { Known } from "./known.ts";
+import {
+  IN_DOUBT_HOLD_MS,
+  LOCK_MS,
+  LOCK_TTL_MS,
+  PERMIT_TTL_MS,
+  SEND_WITHIN_MS,
+  STORE_PATIENCE_MS,
+} from "./limits.ts";
+import { openContext } from "./opening.ts";
+import { Blocks, capsOf, freeBlock, freePermit } from "./permits.ts";
+import { key } from "./records.ts";
+import { settle } from "./settle.ts";
+import {
+  type ClientKey,
+  clientKeyOf,
+  clientKeyText,
+  clientStateOf,
+  type Snapshot,
+  snapshotOf,
+  snapshotReads,
+} from "./snapshot.ts";
+import type { TransactionResult } from "./store.ts";
+import type { Ask } from "./token.ts";
+import { OWN_WORK, type World } from "./world.ts";
+
+const CLOSED_FOR_MS = 500;
+const POLL_MS = 500;
+
+/** A lock that this flight holds, and until when by this process's own clock. */
+interface HeldLock {
+  readonly lockId: string;
+  readonly untilBootMs: number;
+}
+
+type Step =
+  | { readonly kind: "done" }
+  | { readonly kind: "refused"; readonly error: KeyturnError }
+  | { readonly kind: "again" }
+  /** The exchange has begun: its own bookkeeping ends the flight. */
+  | { readonly kind: "sent"; readonly finished: Promise<void> };
+
+/** The refresh algorithm: lock and read, prepare, attempt, exchange. What follows the answer is `Exchanges`. */
+export class Refresher {
+  readonly #world: World;
+  readonly #known: Known;
+  readonly #gates: Gates;
+  readonly #exchanges: Exchanges;
+  readonly #blocks = new Blocks();
+  readonly #flights = new Map<string, Flight>();
+  /** Locks of this process that are not void yet. */
+  readonly #ownLocks = new Set<string>();
+  /** When this process first saw somebody else's lock, by lock id: no two clocks are compared. */
+  readonly #seenAtBootMs = new Map<string, number>();
+
+  constructor(world: World, known: Known, gates: Gates, exchanges: Exchanges) {
+    this.#world = world;
+    this.#known = known;
+    this.#gates = gates;
+    this.#exchanges = exchanges;
+  }
+
+  /** The one flight for a slot: joined when there is one. No caller's deadline reaches in here. */
+  refresh(ask: Ask, client: ClientKey): Flight {
+    const name = slotText(ask.key);
+    const underway = this.#flights.get(name);
+    if (underway !== undefined) return underway.join(ask);
+    const flight = new Flight(ask);
+    this.#flights.set(name, flight);
+    void flight.ended.then(() => {
+      if (this.#flights.get(name) === flight) this.#flights.delete(name);
+    });
+    void this.#fly(flight, client);
+    return flight;
+  }
+
+  /** How many refreshes are on their way in this process. */
+  get inFlight(): number {
+    return this.#flights.size;
+  }
+
+  async #fly(flight: Flight, client: ClientKey): Promise<void> {
+    const cap = this.#localCap(client);
+    const ticket = this.#gates.queue(client, cap, flight.priority);
+    flight.onRaise(ticket.raise);
+    try {
+      for (;;) {
+        await ticket.entered;
+        if (this.#exchanges.isStopping)
+          throw new KeyturnError("SHUTTING_DOWN", "This sidecar is shutting down.");
+        const step = await this.#once(flight, client);
+        if (step.kind === "again" && !flight.isEnded) continue;
+        if (step.kind === "sent") await step.finished;
+        flight.end(step.kind === "refused" ? step.error : undefined);
+        return;
+      }
+    } catch (error) {
+      flight.end(error instanceof Error ? error : new Error(String(error)));
+    } finally {
+      ticket.leave();
+    }
+  }
+
+  #localCap(client: ClientKey): number {
+    const caps = this.#known.client(client)?.client?.caps;
+    return (
+      caps?.maxConcurrent ??
+      this.#world.vendors.rules(client.provider)?.maxConcurrent ??
+      this.#world.defaultMaxConcurrent
+    );
+  }
+
+  async #once(flight: Flight, client: ClientKey): Promise<Step> {
+    flight.queued = false;
+    const locked = await this.#lockAndRead(flight, client);
+    if (!("lock" in locked)) return locked;
+    const { lock, snapshot } = locked;
+    void this.#freeWaiters(flight, lock);
+    try {
+      const step = await this.#underLock(flight, lock, snapshot);
+      if (step.kind !== "sent") await this.#unlock(lock, snapshot);
+      return step;
+    } catch (error) {
+      await this.#unlock(lock, snapshot);
+      throw error;
+    }
+  }
+
+  /** One transaction: takes the lock if it is free, and reads everything the refresh depends on. */
+  async #lockAndRead(
+    flight: Flight,
+    client: ClientKey,
+  ): Promise<Step | { readonly lock: HeldLock; readonly snapshot: Snapshot }> {
+    let takeOver: Snapshot["lock"];
+    for (;;) {
+      const { clock } = this.#world;
+      const lock = { lockId: this.#world.newId(), untilBootMs: clock.boot() + LOCK_MS };
+      const at = key("lock", flight.key.accountId, flight.key.slot);
+      const value = {
+        lockId: lock.lockId,
+        instance: this.#world.instance,
+        notAfterMs: clock.now() + LOCK_MS,
+      };
+      const draft = new Draft().expect(at, takeOver).put(at, value, LOCK_TTL_MS);
+      this.#ownLocks.add(lock.lockId);
+      const result = await this.#send(draft, flight.key, client).catch((error: unknown) => {
+        this.#ownLocks.delete(lock.lockId);
+        throw error;
+      });
+      const snapshot = snapshotOf(flight.key, client, result.view);
+      this.#known.learn(snapshot);
+      if (result.applied) return { lock, snapshot };
+      this.#ownLocks.delete(lock.lockId);
+      const decision = this.#decide(flight, snapshot);
+      if (decision.kind !== "refresh") return ended(decision);
+      takeOver = this.#isVoid(snapshot.lock) ? snapshot.lock : undefined;
+      if (takeOver === undefined && snapshot.lock !== undefined)
+        await this.#known.change(flight.key.accountId, POLL_MS);
+      if (this.#exchanges.isStopping)
+        return {
+          kind: "refused",
+          error: new KeyturnError("SHUTTING_DOWN", "This sidecar is shutting down."),
+        };
+    }
+  }
+
+  /** A lock is void 30 s after this process first saw it, or when it was this process's and has been given up. */
+  #isVoid(lock: Snapshot["lock"]): boolean {
+    if (lock === undefined) return true;
+    const { lockId, instance } = lock.value;
+    if (instance === this.#world.instance) return !this.#ownLocks.has(lockId);
+    const bootMs = this.#world.clock.boot();
+    const seenMs = this.#seenAtBootMs.get(lockId) ?? bootMs;
+    this.#seenAtBootMs.set(lockId, seenMs);
+    for (const [id, atMs] of this.#seenAtBootMs)
+      if (bootMs - atMs > 4 * LOCK_MS) this.#seenAtBootMs.delete(id);
+    return bootMs - seenMs >= LOCK_MS;
+  }
+
+  /** Whatever hangs, those who wait are freed when the lock is void; what was sent is still listened to. */
+  async #freeWaiters(flight: Flight, lock: HeldLock): Promise<void> {
+    const done = new AbortController();
+    void flight.ended.then(() => done.abort());
+    const leftMs = lock.untilBootMs - this.#world.clock.boot();
+    await this.#world.clock.sleep(leftMs, done.signal).catch(() => undefined);
+    if (flight.isEnded || !this.#ownLocks.delete(lock.lockId)) return;
+    const text = "The refresh has taken longer than its lock; its answer is still listened to.";
+    flight.end(
+      new KeyturnError("REFRESH_UNCERTAIN", text, {
+        metadata: { account_id: flight.key.accountId, cause: "overdue" },
+        retryAfterMs: 5_000,
+      }),
+    );
+  }
+
+  #decide(flight: Flight, snapshot: Snapshot): Decision {
+    const { vendors, clock } = this.#world;
+    const doubt = this.#doubtOf(snapshot);
+    this.#known.setDoubt(snapshot.key, doubt);
+    return decide(flight.ask, {
+      account: snapshot.account?.value,
+      client: clientStateOf(snapshot),
+      rules: vendors.rules(snapshot.client.provider),
+      doubt,
+      nowMs: clock.now(),
+    });
+  }
+
+  #doubtOf(snapshot: Snapshot): Doubt {
+    const attempt = snapshot.attempt?.value;
+    const stale =
+      attempt?.incarnation !== snapshot.account?.value.incarnation ||
+      attempt?.generation !== snapshot.slot?.generation;
+    if (attempt === undefined || stale) return undefined;
+    if (this.#exchanges.isUnderway(attempt.attemptId)) return "listening";
+    return snapshot.hold === undefined ? "hold_passed" : "held";
+  }
+
+  async #underLock(flight: Flight, lock: HeldLock, snapshot: Snapshot): Promise<Step> {
+    const account = snapshot.account?.value;
+    if (account !== undefined && clientKeyText(clientKeyOf(account)) !== clientKeyText(snapshot.client)) {
+      this.#known.forgetAccount(account.id);
+      return { kind: "done" };
+    }
+    this.#exchanges.revertFlags(snapshot);
+    const decision = this.#decide(flight, snapshot);
+    if (decision.kind !== "refresh" || account === undefined) return ended(decision);
+
+    const rules = this.#world.vendors.rules(snapshot.client.provider);
+    const caps = capsOf(snapshot, rules);
+    const permit = freePermit(snapshot, caps.maxConcurrent);
+    const blockUntilMs =
+      caps.budget === undefined
+        ? undefined
+        : this.#blocks.use(clientKeyText(snapshot.client), this.#world.clock.boot());
+    const take =
+      caps.budget === undefined || blockUntilMs !== undefined ? undefined : freeBlock(snapshot, caps.budget);
+    if (permit === "none" || take === "none") {
+      flight.queued = true;
+      const closedMs = CLOSED_FOR_MS * (1 + this.#world.random());
+      this.#gates.close(snapshot.client, closedMs);
+      await this.#unlock(lock, snapshot);
+      await this.#world.clock.sleep(closedMs);
+      return { kind: "again" };
+    }
+
+    const context = await openContext(this.#world.sealer, snapshot, OWN_WORK);
+    const ready = await this.#exchanges.prepare(snapshot, account, this.#world.newId());
+    try {
+      const attemptedAtMs = this.#world.clock.boot();
+      const held: Held = {
+        attemptId: ready.attemptId,
+        lockId: lock.lockId,
+        incarnation: account.incarnation,
+        generation: ready.generation,
+        clientGeneration: snapshot.oauthClient?.value.generation ?? 0,
+        permit,
+        probe: isProbing(breakerOf(snapshot)),
+        trigger: flight.ask.trigger,
+        afterRejection: flight.afterRejection,
+        minValidityMs: flight.minValidityMs,
+      };
+      const sendUntilMs = Math.min(
+        lock.untilBootMs,
+        attemptedAtMs + SEND_WITHIN_MS,
+        blockUntilMs ?? Number.POSITIVE_INFINITY,
+      );
+      if (sendUntilMs <= this.#world.clock.boot()) {
+        ready.discard();
+        return { kind: "again" };
+      }
+      const draft = attemptDraft(snapshot, held, this.#world, take);
+      const result = await this.#sendAttempt(draft, snapshot, held, ready);
+      if (result === undefined || !result.applied) {
+        ready.discard();
+        return { kind: "again" };
+      }
+      if (take !== undefined)
+        this.#blocks.keep(clientKeyText(snapshot.client), take.requests - 1, attemptedAtMs + SEND_WITHIN_MS);
+      const after = snapshotOf(snapshot.key, snapshot.client, result.view);
+      const underway: Underway = {
+        flight,
+        context,
+        held,
+        ready,
+        snapshot: after,
+        sendUntilMs,
+        lockUntilMs: lock.untilBootMs,
+      };
+      const finished = this.#exchanges.run(underway).finally(() => this.#ownLocks.delete(lock.lockId));
+      void flight.ended.then(() => this.#ownLocks.delete(lock.lockId));
+      return { kind: "sent", finished };
+    } catch (error) {
+      ready.discard();
+      throw error;
+    }
+  }
+
+  /** An attempt that may have landed, though nobody said so, was certainly not sent: that is declared in the background. */
+  async #sendAttempt(
+    draft: Draft,
+    snapshot: Snapshot,
+    held: Held,
+    ready: { discard(): void },
+  ): Promise<TransactionResult | undefined> {
+    try {
+      return await this.#send(draft, snapshot.key, snapshot.client);
+    } catch (error) {
+      ready.discard();
+      this.#exchanges.declare(snapshot, held, { kind: "withdrawn", cause: "store_away" });
+      throw error;
+    }
+  }
+
+  async #unlock(lock: HeldLock, snapshot: Snapshot): Promise<void> {
+    if (!this.#ownLocks.delete(lock.lockId)) return;
+    const { accountId, slot } = snapshot.key;
+    const entry = snapshot.lock;
+    if (entry?.value.lockId !== lock.lockId) return;
+    const draft = new Draft().expect(entry.key, entry).remove(entry);
+    const transaction = draft.done(this.#world.newId(), []);
+    // Its lease ends it when this fails.
+    await this.#world.store
+      .write(transaction)
+      .catch(() => this.#world.report("lock not released", { accountId, slot }));
+  }
+
+  #send(draft: Draft, slot: SlotKey, client: ClientKey): Promise<TransactionResult> {
+    const transaction = draft.done(this.#world.newId(), snapshotReads(slot, client));
+    return settle(this.#world, transaction, this.#world.clock.boot() + STORE_PATIENCE_MS);
+  }
+}
+
+/** Durable before the first byte leaves; refused when anything the refresh depends on has moved since it was read. */
+function attemptDraft(
+  snapshot: Snapshot,
+  held: Held,
+  world: World,
+  take: Exclude<ReturnType<typeof freeBlock>, "none"> | undefined,
+): Draft {
+  const { accountId, slot } = snapshot.key;
+  const { provider, client } = snapshot.client;
+  const { attemptId, incarnation, generation } = held;
+  const { instance } = world;
+  const at = {
+    attempt: key("attempt", accountId, slot),
+    hold: key("hold", accountId, slot),
+    cooldown: key("cooldown", provider, client),
+  };
+  const draft = new Draft()
+    .expect(key("lock", accountId, slot), snapshot.lock)
+    .expect(key("account", accountId), snapshot.account)
+    .expect(key("credential", accountId, slot), snapshot.credential)
+    .expect(key("client", provider, client), snapshot.oauthClient)
+    .expect(at.attempt, snapshot.attempt)
+    .expect(at.cooldown, snapshot.cooldown)
+    .put(at.attempt, {
+      attemptId,
+      incarnation,
+      generation,
+      instance,
+      atMs: world.clock.now(),
+      onAnswer: "commit",
+    })
+    .put(at.hold, { attemptId }, IN_DOUBT_HOLD_MS);
+  if (held.permit !== undefined)
+    draft.expect(held.permit, undefined).put(held.permit, { attemptId, instance }, PERMIT_TTL_MS);
+  if (take !== undefined)
+    draft.expect(take.at, undefined).put(take.at, { instance, requests: take.requests }, take.ttlMs);
+  if (!held.probe) return draft;
+  // Whoever probes keeps the others from probing for a minute, by the store's clock.
+  const reason = breakerOf(snapshot).suspected === undefined ? "unavailable" : "outage_suspected";
+  const untilMs = world.clock.now() + PROBE_EVERY_MS;
+  return draft.put(at.cooldown, { reason, untilMs, limit: undefined, remaining: undefined }, PROBE_EVERY_MS);
+}
+
+function ended(decision: Decision): Step {
+  return decision.kind === "refuse" ? { kind: "refused", error: decision.error } : { kind: "done" };
+}
+
+function slotText(slot: SlotKey): string {
+  return `${slot.accountId}/${slot.slot}`;
+}

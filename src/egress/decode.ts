@@ -47,5 +47,7 @@ export async function decodeBody(body: Buffer, codings: string, maxBytes: number
       return { kind: "failed", cause: tooLarge ? "body_too_large" : "body_undecodable" };
     }
   }
-  return plain.length > maxBytes ? { kind: "failed", cause: "body_too_large" } : { kind: "decoded", body: plain };
+  return plain.length > maxBytes
+    ? { kind: "failed", cause: "body_too_large" }
+    : { kind: "decoded", body: plain };
 }

@@ -39,8 +39,10 @@ export function checkedHeaders(headers: readonly (readonly [string, string])[]):
   for (const [index, [name, value]] of headers.entries()) {
     if (!TOKEN.test(name)) throw invalid(`headers[${index}]`, "the name must be an HTTP token");
     const lower = name.toLowerCase();
-    if (OWN_HEADERS.has(lower)) throw invalid(`headers.${lower}`, "is written by the sidecar and cannot be set");
-    if (!isFieldValue(value)) throw invalid(`headers.${lower}`, "the value holds a character headers cannot carry");
+    if (OWN_HEADERS.has(lower))
+      throw invalid(`headers.${lower}`, "is written by the sidecar and cannot be set");
+    if (!isFieldValue(value))
+      throw invalid(`headers.${lower}`, "the value holds a character headers cannot carry");
     if (lower === "accept-encoding") encodings = true;
     flat.push(name, value);
   }

@@ -43,7 +43,9 @@ function isHostName(name: string): boolean {
 function literalOf(name: string): string | undefined {
   if (isIPv4(name)) return name;
   if (!name.startsWith("[")) return undefined;
-  return URL.canParse(`https://${name}`) && new URL(`https://${name}`).hostname === name ? name.slice(1, -1) : undefined;
+  return URL.canParse(`https://${name}`) && new URL(`https://${name}`).hostname === name
+    ? name.slice(1, -1)
+    : undefined;
 }
 
 function isLoopbackHost(host: string): boolean {
@@ -75,7 +77,8 @@ export function hostAllowed(host: string, patterns: readonly string[]): boolean 
 
 /** DESTINATION_NOT_ALLOWED; `host` only when it is known to hold nothing but a host. */
 export function notAllowed(cause: string, why: string, host?: string): KeyturnError {
-  const message = host === undefined ? `The destination is not allowed: ${why}.` : `${host} is not allowed: ${why}.`;
+  const message =
+    host === undefined ? `The destination is not allowed: ${why}.` : `${host} is not allowed: ${why}.`;
   const metadata: Record<string, string> = host === undefined ? { cause } : { cause, host };
   return new KeyturnError("DESTINATION_NOT_ALLOWED", message, { metadata });
 }
@@ -100,7 +103,8 @@ function authorityOf(url: string): { readonly secure: boolean; readonly authorit
   for (const character of authority) {
     if (character > "~") throw notAllowed("host_not_ascii", "the URL's host must be ASCII (punycode)");
   }
-  if (url.includes("#")) throw notAllowed("fragment", "the URL holds a fragment, which cuts off what follows it");
+  if (url.includes("#"))
+    throw notAllowed("fragment", "the URL holds a fragment, which cuts off what follows it");
   return { secure: found[1]?.toLowerCase() === "https", authority };
 }
 

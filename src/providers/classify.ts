@@ -143,7 +143,9 @@ function refused(
     rule,
     retryAfterMs: said.retryAfterMs ?? rateLimit?.retryAfterMs,
     rateLimit,
-    clientFault: failure === "fix_configuration" && (said.clientFault ?? CLIENT_FAULTS.includes(code ?? "")),
+    clientFault:
+      failure === "fix_configuration" &&
+      (said.clientFault ?? [code, oauth?.code].some((each) => CLIENT_FAULTS.includes(each ?? ""))),
   };
 }
 

@@ -89,7 +89,8 @@ function tokenPlan(compiler: Compiler, file: ProviderFile): TokenPlan | undefine
       params,
       bodyFormat: options?.bodyFormat ?? "form",
     },
-    clientAuth: options?.authorizationMethod ?? "header",
+    // A public client (RFC 6749 §3.2.1) still names itself.
+    clientAuth: options?.authorizationMethod === "none" ? "id" : (options?.authorizationMethod ?? "header"),
     formEncodeCredentials: options?.credentialsEncoding !== "loose",
     scopes: typeof scope === "string" ? scope.split(scopeSeparator).filter((each) => each !== "") : scope,
     scopeSeparator,

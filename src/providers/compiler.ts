@@ -19,7 +19,7 @@ export interface CompileFault {
   readonly offset?: number | undefined;
 }
 
-const LOOPBACK = /^(127\.0\.0\.1|localhost)(:|$)/;
+const LOOPBACK = /^(127\.0\.0\.1|localhost)(:([0-9]+|\$))?$/;
 const HOST_TEXT = /^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$/;
 const NOWHERE: UrlTemplate = { source: "", origin: { scheme: "https", authority: [] }, path: [], query: [] };
 const NEVER: Expression = { source: "", run: () => ({ ok: false, why: "faulty" }) };
@@ -130,8 +130,10 @@ export class Compiler {
       this.#hosts.push(...suffixes.flatMap((suffix) => [[{ text: suffix }], [{ text: `*.${suffix}` }]]));
       return;
     }
-    const [first] = url.origin.authority;
-    const isLoopback = first !== undefined && "text" in first && LOOPBACK.test(first.text);
+    // A variable may only be the port: it must not make another host of a loopback one.
+    const isLoopback = LOOPBACK.test(
+      url.origin.authority.map((part) => ("text" in part ? part.text : "$")).join(""),
+    );
     if (url.origin.scheme === "http" && !(this.#allowLoopback && isLoopback)) {
       this.fault(path, "https (http only to 127.0.0.1 or localhost, with allow_loopback_http: true)");
     }

@@ -3,7 +3,8 @@ import type { FieldRule } from "./fields.ts";
 import type { ProviderFile } from "./schema.ts";
 import type { Template, UrlTemplate } from "./template.ts";
 
-export type ClientAuth = "header" | "body" | "none";
+/** Where the OAuth client's id and secret go. `id`: the id alone, in the body. */
+export type ClientAuth = "header" | "body" | "id" | "none";
 
 export interface RequestPlan {
   readonly method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";

@@ -42,7 +42,7 @@ export function buildRequest(building: Building): Outbound {
     headers.set(name.toLowerCase(), renderHeader(name, template, lookup));
   if (client !== undefined && clientAuth === "header") {
     headers.set("authorization", basicAuth(client, provider.token?.formEncodeCredentials !== false));
-  } else if (client !== undefined) {
+  } else if (client !== undefined && clientAuth !== "none") {
     params.set("client_id", client.id);
     if (clientAuth === "body" && client.secret !== undefined) params.set("client_secret", client.secret);
   }
@@ -100,8 +100,7 @@ export function allowedHostsFor(
   const lookup = fieldLookup(provider.fields, fields);
   const hosts = provider.allowedHosts.flatMap((template) => hostOf(template, lookup) ?? []);
   const isAllowed = hosts.some((host) => isHostAllowed(host, url));
-  // With its exact host too, so that the way out needs no rules of its own about wildcards.
-  if (isAllowed) return [...new Set([...hosts, url.hostname, url.host])];
+  if (isAllowed) return [...new Set(hosts)];
   throw new KeyturnError(
     "DESTINATION_NOT_ALLOWED",
     `The provider's file does not allow requests to ${url.hostname}.`,

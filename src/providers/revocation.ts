@@ -5,6 +5,7 @@ import { isObject } from "./expression/values.ts";
 import type { Provider } from "./provider.ts";
 import { buildRequest } from "./request.ts";
 import type { Send } from "./send.ts";
+import { variablesOf } from "./template.ts";
 import { identityOf } from "./token-request.ts";
 
 const TIMEOUT_MS = 10_000;
@@ -45,7 +46,12 @@ async function revokeOne(
   token: string,
 ): Promise<Revocation> {
   // A file that names the token itself puts it where it belongs.
-  const named = plan.url.source.includes("${token}") || plan.params.length > 0 || plan.headers.length > 0;
+  const templates = [
+    plan.url.path,
+    plan.url.query,
+    ...[...plan.params, ...plan.headers].map(([, template]) => template),
+  ];
+  const named = templates.some((template) => variablesOf(template).includes("token"));
   try {
     const request = buildRequest({
       provider,

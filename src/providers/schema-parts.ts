@@ -51,6 +51,11 @@ export const authorizationMethod = z.enum(["header", "body", "none"]).meta({
     "Where the client id and secret go: HTTP Basic (RFC 6749 §2.3.1), the body, or only the id in the body.",
 });
 
+/** As `authorizationMethod`, for requests where `none` means that our app is not named at all. */
+export const requestAuth = z.enum(["header", "body", "id", "none"]).meta({
+  description: "header and body: id and secret. id: the client id alone, in the body. none: neither.",
+});
+
 export const bodyFormat = z.enum(["form", "json"]);
 
 /** A request described as data. */
@@ -78,13 +83,9 @@ export const response = z.strictObject({
       refresh_token_expires_in: expression.optional(),
     })
     .optional(),
-  expires_in: z
-    .enum(["s", "ms", "absolute"])
-    .optional()
-    .meta({
-      description:
-        "What expires_in counts. absolute: epoch seconds or milliseconds, or ISO 8601. Default: s.",
-    }),
+  expires_in: z.enum(["s", "ms", "absolute"]).optional().meta({
+    description: "What expires_in counts. absolute: epoch seconds or milliseconds, or ISO 8601. Default: s.",
+  }),
   refresh_token_lifetime: z
     .strictObject({ kind: z.enum(["none", "fixed", "sliding"]), duration: duration.optional() })
     .optional()

@@ -9,6 +9,7 @@ import {
   headers,
   params,
   request,
+  requestAuth,
   response,
   template,
 } from "./schema-parts.ts";
@@ -119,14 +120,10 @@ export const providerFile = z.strictObject({
   account_fields: z.record(fieldName, accountField).optional(),
   credentials,
   authorization: z.union([authorization, z.array(authorization).min(1).max(8)]),
-  allowed_hosts: z
-    .array(z.string().min(1).max(255))
-    .min(1)
-    .optional()
-    .meta({
-      description:
-        "Hosts that requests may go to; *.example.com for all below. Default: those written in URLs.",
-    }),
+  allowed_hosts: z.array(z.string().min(1).max(255)).min(1).optional().meta({
+    description:
+      "Hosts that requests may go to; *.example.com for all below. Default: those written in URLs.",
+  }),
   allow_loopback_http: z.boolean().optional(),
   response: response.optional(),
   merge: z
@@ -151,11 +148,11 @@ export const providerFile = z.strictObject({
       budget: z.strictObject({ requests: z.int().min(1).max(100_000), per: duration }).optional(),
     })
     .optional(),
-  introspection: z.strictObject({ ...request, client_auth: authorizationMethod.optional() }).optional(),
+  introspection: z.strictObject({ ...request, client_auth: requestAuth.optional() }).optional(),
   revocation: z
     .strictObject({
       ...request,
-      client_auth: authorizationMethod.optional(),
+      client_auth: requestAuth.optional(),
       success: expression.optional(),
       tokens: z
         .array(z.enum(["refresh_token", "access_token"]))

@@ -23,7 +23,7 @@ export function tokenRequest(provider: Provider, context: VendorContext): Outbou
     );
   }
   const { request, clientAuth } = token;
-  if (clientAuth !== "none" && client.secret === undefined) {
+  if (clientAuth !== "id" && client.secret === undefined) {
     throw new KeyturnError(
       "INVALID_REQUEST",
       "The OAuth client has no active secret, and this provider needs one.",

@@ -3,6 +3,7 @@ import type { Clients, SimulatorClient } from "./clients.ts";
 import type { Codes, Consent } from "./codes.ts";
 import { type Incoming, once, type Parameters } from "./parameters.ts";
 
+/** What an authorization request is checked against, and who consents. */
 export interface AuthorizeDeps {
   readonly clients: Clients;
   readonly codes: Codes;

@@ -23,6 +23,7 @@ interface Kept {
   usedForGrant: number | undefined;
 }
 
+/** What comes with a code to the token endpoint. */
 export interface CodeUse {
   readonly clientId: string;
   readonly redirectUri: string | undefined;

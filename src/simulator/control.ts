@@ -23,6 +23,7 @@ export interface GrantRequest {
   readonly expired?: boolean | undefined;
 }
 
+/** A new grant and its first tokens, in the clear: they open nothing but the simulator. */
 export interface SeededGrant {
   readonly clientId: string;
   readonly subject: string;
@@ -42,6 +43,7 @@ export interface RevokeTarget {
   readonly accessTokensOnly?: boolean | undefined;
 }
 
+/** What the control plane can reach. */
 export interface ControlDeps {
   readonly faults: FaultControl;
   stats(): object;

@@ -17,6 +17,7 @@ import {
 import type { TokenRecord } from "./history.ts";
 import { resetConnection, send, sendPart, sendSlowly } from "./send.ts";
 
+/** What every exchange shares. */
 export interface ExchangeDeps {
   readonly clock: Clock;
   readonly faults: FaultSet;

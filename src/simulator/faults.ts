@@ -80,7 +80,9 @@ export type DeliveryFault =
 /** The `Date` header is off by `ms`, ahead when positive. */
 export type SkewFault = { readonly kind: "clock_skew"; readonly ms: number };
 
+/** What goes wrong. */
 export type FaultAction = ArrivalFault | AnswerFault | ShapeFault | DeliveryFault | SkewFault;
+/** The closed list of what can go wrong. */
 export type FaultKind = FaultAction["kind"];
 
 /** Which requests a fault hits; undefined members do not narrow. */
@@ -95,6 +97,7 @@ export interface FaultTarget {
   readonly probability?: Opt<number>;
 }
 
+/** What goes wrong, and for whom. */
 export type Fault = FaultTarget & FaultAction;
 
 /** What is known of a request when a fault is looked for. */
@@ -201,9 +204,13 @@ const STAGE: Record<FaultKind, "arrival" | "answer" | "shape" | "delivery" | "sk
   clock_skew: "skew",
 };
 
+/** Stage 1: before the vendor's logic. */
 export const isArrival = (fault: FaultAction): fault is ArrivalFault => STAGE[fault.kind] === "arrival";
+/** Stage 2: in place of its answer. */
 export const isAnswer = (fault: FaultAction): fault is AnswerFault => STAGE[fault.kind] === "answer";
+/** Stage 4, after the shape faults: on the way back. */
 export const isDelivery = (fault: FaultAction): fault is DeliveryFault => STAGE[fault.kind] === "delivery";
+/** Beside the stages: the date of whatever is sent. */
 export const isSkew = (fault: FaultAction): fault is SkewFault => STAGE[fault.kind] === "skew";
 
 /** Matches one kind of shape fault, so that different ones can bend the same answer. */

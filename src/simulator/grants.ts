@@ -18,12 +18,14 @@ export interface Grant {
   readonly revoked: boolean;
 }
 
+/** What is remembered of an access token; the token itself is not. */
 export interface AccessToken {
   readonly issuedAtMs: number;
   readonly expiresAtMs: number;
   readonly scope: string;
 }
 
+/** New tokens, in the clear, on their way to an answer. */
 export interface Issued {
   readonly grant: Grant;
   readonly accessToken: string;
@@ -36,6 +38,7 @@ export interface Issued {
 /** `current` can be redeemed, `graced` answers its successor again, `spent` was redeemed before. */
 export type RefreshTokenState = "current" | "graced" | "spent" | "revoked";
 
+/** A refresh token as it stands at one moment. */
 export interface RefreshTokenView {
   readonly grant: Grant;
   readonly state: RefreshTokenState;
@@ -62,6 +65,7 @@ interface Family extends Grant {
   readonly rotations: Map<number, Rotation>;
 }
 
+/** What a grant is created from. */
 export interface NewGrant {
   readonly clientId: string;
   readonly subject: string;
@@ -71,6 +75,7 @@ export interface NewGrant {
   readonly refreshable: boolean;
 }
 
+/** `graceMs` counts for style `grace` only. */
 export interface GrantsDeps {
   readonly mint: TokenMint;
   readonly style: RotationStyle;

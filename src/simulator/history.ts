@@ -55,6 +55,7 @@ export interface TokenCounters {
   readonly maxConcurrentUses: number;
 }
 
+/** A token request on arrival; its refresh token is kept as a fingerprint only. */
 export interface TokenRequest {
   readonly arrivedAtMs: number;
   readonly grantType: string | undefined;

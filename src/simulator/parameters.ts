@@ -12,6 +12,7 @@ export interface Incoming {
   readonly arrivedAtMs: number;
 }
 
+/** Request parameters by name, each with one non-empty value. */
 export type Parameters = ReadonlyMap<string, string>;
 
 /** The one value of a header; repeated ones count as absent. */

@@ -9,6 +9,7 @@ import type { Route } from "./listener.ts";
 import type { Incoming } from "./parameters.ts";
 import { send } from "./send.ts";
 
+/** What stands behind the paths. */
 export interface RoutesDeps {
   readonly clock: Clock;
   readonly history: History;

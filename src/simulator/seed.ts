@@ -3,6 +3,7 @@ import type { Clients } from "./clients.ts";
 import type { GrantRequest, RevokeTarget, SeededGrant } from "./control.ts";
 import type { Grant, Grants } from "./grants.ts";
 
+/** Where seeded grants go and what they default to. */
 export interface SeedDeps {
   readonly grants: Grants;
   readonly clients: Clients;

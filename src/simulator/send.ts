@@ -25,6 +25,7 @@ export function sendPart(
   response.req.socket.destroySoon();
 }
 
+/** How slow a slow answer is. */
 export interface Dribble {
   readonly totalMs: number;
   pause(ms: number): Promise<void>;

@@ -24,6 +24,7 @@ import { TokenMint } from "./token-mint.ts";
 export type { Fault } from "./faults.ts";
 export type { HistoryEntry, RotationStyle };
 
+/** How the provider behaves; everything but the clock has a default. */
 export interface SimulatorOptions {
   /** Default 127.0.0.1. On any other address the control plane still answers this machine only. */
   readonly host?: string | undefined;
@@ -50,6 +51,7 @@ export interface SimulatorOptions {
   readonly historyLimit?: number | undefined;
 }
 
+/** Counters, exact since the start. */
 export interface Stats extends TokenCounters {
   readonly activeGrants: number;
   /** Grants ended for whatever reason. */

@@ -7,6 +7,7 @@ import type { History, Outcome } from "./history.ts";
 import { bodyParameters, type Incoming, type Parameters } from "./parameters.ts";
 import { tokenAnswer } from "./token-answer.ts";
 
+/** `accessTokenLifetimeMs` is that of grants made here. */
 export interface TokenEndpointDeps {
   readonly grants: Grants;
   readonly codes: Codes;

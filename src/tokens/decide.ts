@@ -104,7 +104,7 @@ function unrefreshable(ask: Ask, account: Account, slot: SlotState, at: Situatio
       kind: "flag",
       reason: slot.credentialExpiresAtMs === undefined ? "no_refresh_token" : "credential_expired",
     };
-  if (!rejectsCurrent(ask, account, slot)) return { kind: "serve" };
+  if (!isBelievedRejection(ask, account, slot, at.nowMs)) return { kind: "serve" };
   return at.rules?.canVerify ? { kind: "verify" } : { kind: "serve" };
 }
 

@@ -1,0 +1,336 @@
+import { createHash } from "node:crypto";
+import { invalid, KeyturnError } from "../errors.ts";
+import { type Account, DEFAULT_SLOT, isAccountId, type SlotKey } from "./account.ts";
+import { credentialContext } from "./contexts.ts";
+import { type Credential, credentialToBytes } from "./credential.ts";
+import { Draft, slotEvent } from "./draft.ts";
+import type { EventType } from "./events.ts";
+import type { Known } from "./known.ts";
+import { STORE_PATIENCE_MS } from "./limits.ts";
+import { openContext } from "./opening.ts";
+import { key } from "./records.ts";
+import type { Actor, Sealed } from "./sealing.ts";
+import { settle } from "./settle.ts";
+import { slotOf } from "./slot.ts";
+import { clientKeyOf, type Snapshot, snapshotOf, snapshotReads } from "./snapshot.ts";
+import type { Entry } from "./store.ts";
+import type { Revocation } from "./vendor.ts";
+import type { World } from "./world.ts";
+
+const MAX_LABELS = 64;
+const MAX_LABEL_BYTES = 2_048;
+
+/** What an account is made from. */
+export interface NewAccount {
+  readonly id: string;
+  readonly tenant: string;
+  readonly provider: string;
+  readonly client: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly displayName: string;
+  readonly externalSubject: string;
+  readonly fields: Readonly<Record<string, string>>;
+  /** Undefined: the customer has still to connect. */
+  readonly credential: Credential | undefined;
+}
+
+/** What an operator may change; undefined members stay. */
+export interface AccountPatch {
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly displayName?: string;
+  readonly fields?: Readonly<Record<string, string>>;
+}
+
+/** What operators do to accounts. Each act is one transaction with its event. */
+export class Accounts {
+  readonly #world: World;
+  readonly #known: Known;
+
+  constructor(world: World, known: Known) {
+    this.#world = world;
+    this.#known = known;
+  }
+
+  /** ACCOUNT_NOT_FOUND. */
+  async get(id: string): Promise<Entry<"account">> {
+    const at = key("account", id);
+    const entry = (await this.#world.store.read([at])).get(at);
+    if (entry === undefined) throw notFound(id);
+    return entry;
+  }
+
+  /** Idempotent by id and content: the same again gives the existing one, another content ACCOUNT_ALREADY_EXISTS. */
+  async create(wanted: NewAccount, actor: Actor): Promise<Entry<"account">> {
+    this.#check(wanted);
+    const { credential, ...visible } = wanted;
+    const at = key("account", wanted.id);
+    const nowMs = this.#world.clock.now();
+    const bare: Account = {
+      ...visible,
+      incarnation: this.#world.newId(),
+      disabled: false,
+      slots: {},
+      createdAtMs: nowMs,
+      updatedAtMs: nowMs,
+      lastUsedAtMs: undefined,
+      contentHash: contentHash(wanted),
+    };
+    const credentialAt = key("credential", wanted.id, DEFAULT_SLOT);
+    const draft = new Draft().expect(at, undefined).expect(credentialAt, undefined);
+    let account = bare;
+    if (credential !== undefined) {
+      const rules = this.#world.vendors.rules(wanted.provider);
+      const making = { nowMs, random: this.#world.random(), rules, afterRejection: false, minValidityMs: 0 };
+      const slot = slotOf(undefined, credential, 1, making);
+      account = { ...bare, slots: { [DEFAULT_SLOT]: slot } };
+      const sealed = await this.#seal(account, DEFAULT_SLOT, 1, credential, actor);
+      draft.put(credentialAt, { incarnation: account.incarnation, generation: 1, sealed });
+    }
+    const slot = account.slots[DEFAULT_SLOT];
+    const name = slot === undefined ? "" : DEFAULT_SLOT;
+    draft
+      .put(at, account)
+      .event(slotEvent("integrated_account:created", account, name, slot, nowMs, "created"));
+    const transaction = draft.done(this.#world.newId(), [at]);
+    const result = await settle(this.#world, transaction, this.#world.clock.boot() + STORE_PATIENCE_MS);
+    const entry = result.view.get(at);
+    if (entry === undefined)
+      throw new KeyturnError("STORE_UNAVAILABLE", "The account was deleted while it was created.");
+    if (result.applied || entry.value.contentHash === bare.contentHash) return entry;
+    throw new KeyturnError("ACCOUNT_ALREADY_EXISTS", "An account with this id and other content exists.", {
+      metadata: { account_id: wanted.id },
+    });
+  }
+
+  #check(wanted: NewAccount): void {
+    if (!isAccountId(wanted.id)) {
+      throw invalid("account_id", "1 to 128 of A-Z a-z 0-9 . _ ~ -, starting with a letter or digit");
+    }
+    if (this.#world.vendors.rules(wanted.provider) === undefined) {
+      throw new KeyturnError("PROVIDER_NOT_FOUND", "There is no provider file of this name.", {
+        metadata: { provider: wanted.provider },
+        violations: [{ field: "provider", description: "the name of a loaded provider file" }],
+      });
+    }
+    checkLabels(wanted.labels);
+  }
+
+  /** A new credential for an account that exists: the repair of NEEDS_REAUTH, and how a key is exchanged for another. */
+  async putCredential(slot: SlotKey, credential: Credential, actor: Actor): Promise<Entry<"account">> {
+    let sealed:
+      | { readonly generation: number; readonly incarnation: string; readonly value: Sealed }
+      | undefined;
+    return this.#change(slot, async (snapshot, account) => {
+      const generation = (snapshot.slot?.generation ?? 0) + 1;
+      if (sealed?.generation !== generation || sealed.incarnation !== account.incarnation) {
+        const value = await this.#seal(account, slot.slot, generation, credential, actor);
+        sealed = { generation, incarnation: account.incarnation, value };
+      }
+      const nowMs = this.#world.clock.now();
+      const rules = this.#world.vendors.rules(account.provider);
+      const making = { nowMs, random: this.#world.random(), rules, afterRejection: false, minValidityMs: 0 };
+      const next = slotOf(snapshot.slot, credential, generation, making);
+      const at = key("credential", account.id, slot.slot);
+      const draft = new Draft()
+        .expect(at, snapshot.credential)
+        .put(at, { incarnation: account.incarnation, generation, sealed: sealed.value })
+        .event(
+          slotEvent("integrated_account:credential_rotated", account, slot.slot, next, nowMs, actor.purpose),
+        );
+      if (snapshot.slot?.state === "needs_reauth") {
+        draft.event(
+          slotEvent("integrated_account:reactivated", account, slot.slot, next, nowMs, "new_credential"),
+        );
+      }
+      return {
+        draft,
+        account: { ...account, slots: { ...account.slots, [slot.slot]: next }, updatedAtMs: nowMs },
+      };
+    });
+  }
+
+  /** REVISION_MISMATCH when `revision` is given and the account has been written since. */
+  update(id: string, patch: AccountPatch, revision: number | undefined): Promise<Entry<"account">> {
+    if (patch.labels !== undefined) checkLabels(patch.labels);
+    return this.#switch(id, "feed:account_changed", "updated", (account, entry) => {
+      if (revision !== undefined && revision !== entry.revision) {
+        throw new KeyturnError("REVISION_MISMATCH", "The account has been changed since it was read.", {
+          metadata: { account_id: id },
+        });
+      }
+      return { ...account, ...patch };
+    });
+  }
+
+  enable(id: string): Promise<Entry<"account">> {
+    return this.#switch(id, "feed:account_changed", "enabled", (account) =>
+      account.disabled ? { ...account, disabled: false } : undefined,
+    );
+  }
+
+  disable(id: string): Promise<Entry<"account">> {
+    return this.#switch(id, "feed:account_changed", "disabled", (account) =>
+      account.disabled ? undefined : { ...account, disabled: true },
+    );
+  }
+
+  #switch(
+    id: string,
+    type: EventType,
+    reason: string,
+    next: (account: Account, entry: Entry<"account">) => Account | undefined,
+  ): Promise<Entry<"account">> {
+    return this.#change({ accountId: id, slot: DEFAULT_SLOT }, async (snapshot, account) => {
+      const changed = snapshot.account === undefined ? undefined : next(account, snapshot.account);
+      if (changed === undefined) return undefined;
+      const nowMs = this.#world.clock.now();
+      const draft = new Draft();
+      const slots = Object.entries(changed.slots);
+      // One record for each slot, since schedules are kept by slot; a disabled one is due never.
+      for (const [name, slot] of slots.length === 0 ? [["", undefined] as const] : slots) {
+        const shown = changed.disabled && slot !== undefined ? { ...slot, nextRefreshAtMs: undefined } : slot;
+        draft.event(slotEvent(type, changed, name, shown, nowMs, reason));
+      }
+      return { draft, account: { ...changed, updatedAtMs: nowMs } };
+    });
+  }
+
+  async #change(
+    slot: SlotKey,
+    plan: (
+      snapshot: Snapshot,
+      account: Account,
+    ) => Promise<{ readonly draft: Draft; readonly account: Account } | undefined>,
+  ): Promise<Entry<"account">> {
+    let snapshot = await this.#read(slot);
+    for (;;) {
+      const entry = snapshot.account;
+      if (entry === undefined) throw notFound(slot.accountId);
+      const planned = await plan(snapshot, entry.value);
+      if (planned === undefined) return entry;
+      planned.draft.expect(entry.key, entry).put(entry.key, planned.account);
+      const reads = snapshotReads(slot, snapshot.client);
+      const transaction = planned.draft.done(this.#world.newId(), reads);
+      const result = await settle(this.#world, transaction, this.#world.clock.boot() + STORE_PATIENCE_MS);
+      snapshot = snapshotOf(slot, snapshot.client, result.view);
+      this.#known.learn(snapshot);
+      if (result.applied && snapshot.account !== undefined) return snapshot.account;
+    }
+  }
+
+  async #read(slot: SlotKey): Promise<Snapshot> {
+    const client = clientKeyOf((await this.get(slot.accountId)).value);
+    return snapshotOf(slot, client, await this.#world.store.read(snapshotReads(slot, client)));
+  }
+
+  /**
+   * Deletes the account with everything it has. With `revoke` the provider is told first, best effort; an answer that
+   * is still on its way is revoked when it comes. Returns what became of each slot's grant.
+   */
+  async delete(id: string, revoke: boolean, actor: Actor): Promise<readonly Revocation[]> {
+    const account = (await this.get(id)).value;
+    const revoked: Revocation[] = [];
+    const slots = Object.keys(account.slots);
+    for (const slot of revoke ? slots : []) revoked.push(await this.#revoke({ accountId: id, slot }, actor));
+    const client = clientKeyOf(account);
+    const names = slots.length === 0 ? [DEFAULT_SLOT] : slots;
+    for (;;) {
+      const reads = names.flatMap((slot) => snapshotReads({ accountId: id, slot }, client));
+      const view = await this.#world.store.read(reads);
+      const entry = view.get(key("account", id));
+      if (entry?.value.incarnation !== account.incarnation) return revoked;
+      const draft = new Draft().expect(entry.key, entry).remove(entry);
+      for (const slot of names) {
+        const { credential, hold, lock, attempt } = snapshotOf({ accountId: id, slot }, client, view);
+        for (const record of [credential, hold, lock])
+          if (record !== undefined) draft.expect(record.key, record).remove(record);
+        // The note stays, to tell its holder what to do with a token for an account that is gone.
+        const at = key("attempt", id, slot);
+        draft.expect(at, attempt);
+        if (attempt !== undefined) draft.put(at, { ...attempt.value, onAnswer: revoke ? "revoke" : "drop" });
+      }
+      const nowMs = this.#world.clock.now();
+      draft.event(
+        slotEvent(
+          "integrated_account:deleted",
+          account,
+          "",
+          undefined,
+          nowMs,
+          revoke ? "revoked" : "deleted",
+        ),
+      );
+      const transaction = draft.done(this.#world.newId(), []);
+      const result = await settle(this.#world, transaction, this.#world.clock.boot() + STORE_PATIENCE_MS);
+      this.#known.forgetAccount(id);
+      if (result.applied) return revoked;
+    }
+  }
+
+  async #revoke(slot: SlotKey, actor: Actor): Promise<Revocation> {
+    try {
+      const context = await openContext(this.#world.sealer, await this.#read(slot), {
+        ...actor,
+        purpose: "revocation",
+      });
+      return await this.#world.vendors.revoke(context);
+    } catch (error) {
+      this.#world.report("grant not revoked", { account_id: slot.accountId }, error);
+      return "still_live";
+    }
+  }
+
+  async #seal(
+    account: Account,
+    slot: string,
+    generation: number,
+    credential: Credential,
+    actor: Actor,
+  ): Promise<Sealed> {
+    const context = credentialContext(account, slot, generation);
+    const prepared = await this.#world.sealer.prepare(context, actor);
+    const plain = credentialToBytes(credential);
+    try {
+      return prepared.seal(context, plain);
+    } finally {
+      plain.fill(0);
+    }
+  }
+}
+
+function notFound(id: string): KeyturnError {
+  return new KeyturnError("ACCOUNT_NOT_FOUND", "There is no such account.", { metadata: { account_id: id } });
+}
+
+function checkLabels(labels: Readonly<Record<string, string>>): void {
+  const entries = Object.entries(labels);
+  if (entries.length > MAX_LABELS) throw invalid("labels", `at most ${MAX_LABELS}`);
+  const bytes = entries.reduce(
+    (sum, [name, value]) => sum + Buffer.byteLength(name) + Buffer.byteLength(value),
+    0,
+  );
+  if (bytes > MAX_LABEL_BYTES) throw invalid("labels", `at most ${MAX_LABEL_BYTES} bytes in all`);
+}
+
+/** Of everything given, secrets included, so that a repeated creation can be told from another one. */
+function contentHash(wanted: NewAccount): string {
+  const { credential, ...visible } = wanted;
+  const hash = createHash("sha256").update(JSON.stringify(visible, sortedKeys));
+  if (credential !== undefined) hash.update(credentialToBytes(timeless(credential)));
+  return hash.digest("hex");
+}
+
+function sortedKeys(_key: string, value: unknown): unknown {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+/** When it was handed in is not part of what was handed in. */
+function timeless(credential: Credential): Credential {
+  if (credential.kind === "unminted") return credential;
+  if (credential.kind === "oauth") return { ...credential, issuedAtMs: 0 };
+  return {
+    ...credential,
+    versions: credential.versions.map((version) => ({ ...version, version: "", createdAtMs: 0 })),
+  };
+}

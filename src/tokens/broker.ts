@@ -1,0 +1,264 @@
+import type { KeyturnError } from "../errors.ts";
+import type { Account, SlotKey } from "./account.ts";
+import { type Decision, decide, errorFor, rejectsCurrent } from "./decide.ts";
+import type { Flight } from "./flight.ts";
+import type { Known } from "./known.ts";
+import { openCredential } from "./opening.ts";
+import { key } from "./records.ts";
+import type { Refresher } from "./refresher.ts";
+import type { Actor } from "./sealing.ts";
+import { type ClientKey, clientKeyOf, type Snapshot, snapshotOf, snapshotReads } from "./snapshot.ts";
+import type { Ask } from "./token.ts";
+import type { Verifier } from "./verifier.ts";
+import type { World } from "./world.ts";
+
+/** Someone who waits: until when, by the boot clock, and as whom. */
+export interface Waiting {
+  readonly untilBootMs: number;
+  readonly actor: Actor;
+}
+
+/** Longer minimum validities, flights that ended for somebody else's reason: it settles long before this. */
+const MAX_ROUNDS = 8;
+
+/** Answers `GetToken`: from memory when it can, through one shared refresh when it must. */
+export class Broker {
+  readonly #world: World;
+  readonly #known: Known;
+  readonly #refresher: Refresher;
+  readonly #verifier: Verifier;
+  readonly #loading = new Map<string, Promise<Snapshot>>();
+  readonly #opening = new Map<string, Promise<Uint8Array>>();
+
+  constructor(world: World, known: Known, refresher: Refresher, verifier: Verifier) {
+    this.#world = world;
+    this.#known = known;
+    this.#refresher = refresher;
+    this.#verifier = verifier;
+  }
+
+  /** The rendered answer. Warm, it is there at once; the caller's deadline ends its waiting, never the refresh. */
+  getToken(ask: Ask, waiting: Waiting): Uint8Array | Promise<Uint8Array> {
+    const account = this.#known.account(ask.key.accountId);
+    const decision = account === undefined ? undefined : this.#decideKnown(ask, account);
+    if (decision?.kind === "serve") {
+      const sealed = this.#known.answer(ask.key);
+      if (sealed !== undefined) return this.#world.vault.open(sealed);
+    }
+    if (decision?.kind === "refuse") throw decision.error;
+    return this.#resolve(ask, waiting);
+  }
+
+  /** Undefined when the client's state has to be read first. */
+  #decideKnown(ask: Ask, account: Account): Decision | undefined {
+    const client = this.#known.client(clientKeyOf(account));
+    if (client === undefined) return undefined;
+    const rules = this.#world.vendors.rules(account.provider);
+    return decide(ask, {
+      account,
+      client,
+      rules,
+      doubt: this.#known.doubt(ask.key),
+      nowMs: this.#world.clock.now(),
+    });
+  }
+
+  async #resolve(ask: Ask, waiting: Waiting): Promise<Uint8Array> {
+    let failure: Error | undefined;
+    for (let round = 0; round < MAX_ROUNDS; round += 1) {
+      const { account, decision } = await this.#decision(ask, waiting);
+      switch (decision.kind) {
+        case "serve":
+          return this.#answer(ask.key, waiting);
+        case "refuse":
+          throw decision.error;
+        case "flag":
+          await this.#verifier.flag(ask.key, account, decision.reason);
+          break;
+        case "verify":
+          failure = await this.#wait(this.#verifier.verify(ask.key, account, waiting.actor), waiting, ask);
+          if (failure !== undefined) throw failure;
+          break;
+        case "refresh": {
+          if (failure !== undefined) throw failure;
+          const flight = this.#refresher.refresh(believable(ask, account), clientKeyOf(account));
+          failure = await this.#wait(flight.ended, waiting, ask, flight);
+          break;
+        }
+      }
+    }
+    throw (
+      failure ??
+      errorFor(
+        ask,
+        undefined,
+        "REFRESH_UNCERTAIN",
+        "The account keeps changing; try again.",
+        { cause: "unsettled" },
+        1_000,
+      )
+    );
+  }
+
+  /** Starts or joins a refresh that nobody's GetToken asked for. Resolves when it has ended; its error is returned. */
+  async refresh(ask: Ask, actor: Actor): Promise<Error | undefined> {
+    const { account, decision } = await this.#decision(ask, { untilBootMs: Number.POSITIVE_INFINITY, actor });
+    switch (decision.kind) {
+      case "serve":
+        return undefined;
+      case "refuse":
+        return decision.error;
+      case "flag":
+        await this.#verifier.flag(ask.key, account, decision.reason);
+        return undefined;
+      case "verify":
+        return this.#verifier.verify(ask.key, account, actor);
+      case "refresh":
+        return this.#refresher.refresh(believable(ask, account), clientKeyOf(account)).ended;
+    }
+  }
+
+  async #decision(
+    ask: Ask,
+    waiting: Waiting,
+  ): Promise<{ readonly account: Account; readonly decision: Decision }> {
+    let account = this.#known.account(ask.key.accountId);
+    let decision = account === undefined ? undefined : this.#decideKnown(ask, account);
+    if (account === undefined || decision === undefined) {
+      const snapshot = await this.#within(this.#load(ask.key), waiting, ask);
+      account = snapshot.account?.value;
+      decision = this.#decideFresh(ask, snapshot);
+    }
+    if (account !== undefined) return { account, decision };
+    throw decision.kind === "refuse"
+      ? decision.error
+      : errorFor(ask, undefined, "ACCOUNT_NOT_FOUND", "There is no such account.", {});
+  }
+
+  #decideFresh(ask: Ask, snapshot: Snapshot): Decision {
+    const rules = this.#world.vendors.rules(snapshot.client.provider);
+    const client = {
+      client: snapshot.oauthClient?.value,
+      cooldown: snapshot.cooldown?.value,
+      breaker: snapshot.breaker?.value,
+    };
+    return decide(ask, {
+      account: snapshot.account?.value,
+      client,
+      rules,
+      doubt: this.#known.doubt(ask.key),
+      nowMs: this.#world.clock.now(),
+    });
+  }
+
+  /** One read for everybody who asks for the same slot at once. */
+  #load(slot: SlotKey): Promise<Snapshot> {
+    const name = `${slot.accountId}/${slot.slot}`;
+    const underway = this.#loading.get(name) ?? this.#read(slot).finally(() => this.#loading.delete(name));
+    this.#loading.set(name, underway);
+    return underway;
+  }
+
+  async #read(slot: SlotKey): Promise<Snapshot> {
+    const at = key("account", slot.accountId);
+    const account =
+      this.#known.account(slot.accountId) ?? (await this.#world.store.read([at])).get(at)?.value;
+    const client: ClientKey = account === undefined ? { provider: "-", client: "-" } : clientKeyOf(account);
+    const snapshot = snapshotOf(slot, client, await this.#world.store.read(snapshotReads(slot, client)));
+    const now = snapshot.account?.value;
+    // Deleted and created anew between the two reads: the client read was the old one's.
+    if (now !== undefined && (account === undefined || now.incarnation !== account.incarnation)) {
+      this.#known.forgetAccount(slot.accountId);
+      return this.#read(slot);
+    }
+    this.#known.learn(snapshot);
+    return snapshot;
+  }
+
+  async #answer(slot: SlotKey, waiting: Waiting): Promise<Uint8Array> {
+    const sealed = this.#known.answer(slot);
+    if (sealed !== undefined) return this.#world.vault.open(sealed);
+    const name = `${slot.accountId}/${slot.slot}`;
+    const underway =
+      this.#opening.get(name) ?? this.#open(slot, waiting.actor).finally(() => this.#opening.delete(name));
+    this.#opening.set(name, underway);
+    return this.#within(underway, waiting, { key: slot });
+  }
+
+  async #open(slot: SlotKey, actor: Actor): Promise<Uint8Array> {
+    const snapshot = await this.#load(slot);
+    const account = snapshot.account?.value;
+    if (account === undefined || snapshot.slot === undefined) {
+      throw errorFor({ key: slot }, undefined, "ACCOUNT_NOT_FOUND", "There is no such account.", {});
+    }
+    const credential = await openCredential(this.#world.sealer, snapshot, { ...actor, purpose: "token" });
+    const answer = this.#world.render(account, slot.slot, credential);
+    this.#known.setAnswer(
+      slot,
+      account.incarnation,
+      snapshot.slot.generation,
+      this.#world.vault.seal(answer),
+    );
+    return answer;
+  }
+
+  /** The flight's own error, or the one of a caller whose time is up. */
+  async #wait(
+    ended: Promise<Error | undefined>,
+    waiting: Waiting,
+    ask: Ask,
+    flight?: Flight,
+  ): Promise<Error | undefined> {
+    return this.#within(ended, waiting, ask, () =>
+      flight?.queued
+        ? errorFor(
+            ask,
+            undefined,
+            "PROVIDER_RATE_LIMITED",
+            "The token endpoint's budget leaves no room yet.",
+            { cause: "budget" },
+            1_000,
+          )
+        : undefined,
+    );
+  }
+
+  async #within<T>(
+    work: Promise<T>,
+    waiting: Waiting,
+    ask: Pick<Ask, "key">,
+    late?: () => Error | undefined,
+  ): Promise<T> {
+    const leftMs = waiting.untilBootMs - this.#world.clock.boot();
+    if (leftMs === Number.POSITIVE_INFINITY) return work;
+    const timer = new AbortController();
+    const timeUp = this.#world.clock.sleep(Math.max(0, leftMs), timer.signal).then(
+      () => {
+        throw late?.() ?? timedOut(ask);
+      },
+      () => work,
+    );
+    try {
+      return await Promise.race([work, timeUp]);
+    } finally {
+      timer.abort();
+    }
+  }
+}
+
+function timedOut(ask: Pick<Ask, "key">): KeyturnError {
+  return errorFor(
+    ask,
+    undefined,
+    "WAIT_TIMED_OUT",
+    "The deadline passed while the refresh goes on; ask again.",
+    {},
+    1_000,
+  );
+}
+
+/** Only a rejection of the current token makes the refresh one after a rejection. */
+function believable(ask: Ask, account: Account): Ask {
+  const slot = account.slots[ask.key.slot];
+  return slot !== undefined && rejectsCurrent(ask, account, slot) ? ask : { ...ask, rejected: undefined };
+}

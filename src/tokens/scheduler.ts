@@ -1,0 +1,241 @@
+import { isReason } from "../errors.ts";
+import type { Account } from "./account.ts";
+import { Agenda, type Due, leadMs } from "./agenda.ts";
+import type { Broker } from "./broker.ts";
+import type { StoredEvent } from "./events.ts";
+import type { Gates } from "./gate.ts";
+import type { Known } from "./known.ts";
+import { type ClientKey, clientKeyOf, clientKeyText } from "./snapshot.ts";
+import { OWN_WORK, type World } from "./world.ts";
+
+/** No timer is longer, so that a jump of the clock or a suspend is noticed. */
+const MAX_SLEEP_MS = 60_000;
+const MIN_SLEEP_MS = 50;
+const PAGE = 1_000;
+/** A slot whose refresh ended without moving its date is looked at again this much later. */
+const AGAIN_MS = 60_000;
+const LEAD_SLICE_MS = 10_000;
+const LEAD_SLICES = 360;
+const LEAD_EVERY_MS = 10_000;
+
+interface ClientAgenda {
+  readonly client: ClientKey;
+  readonly agenda: Agenda;
+  /** Boot clock: nothing of this client is started before. */
+  pausedUntilBootMs: number;
+  leadMs: number;
+  leadAtBootMs: number;
+}
+
+/** Refreshes ahead of expiry: earliest date first per OAuth client, as fast as its caps permit. */
+export class Scheduler {
+  readonly #world: World;
+  readonly #known: Known;
+  readonly #gates: Gates;
+  readonly #broker: Broker;
+  /** Which accounts this member owns; all of them where there is only one. */
+  readonly #owns: (accountId: string) => boolean;
+  readonly #clients = new Map<string, ClientAgenda>();
+  readonly #clientOf = new Map<string, string>();
+  readonly #underway = new Set<string>();
+  #wake: () => void = () => undefined;
+
+  constructor(
+    world: World,
+    known: Known,
+    gates: Gates,
+    broker: Broker,
+    owns: (accountId: string) => boolean = () => true,
+  ) {
+    this.#world = world;
+    this.#known = known;
+    this.#gates = gates;
+    this.#broker = broker;
+    this.#owns = owns;
+  }
+
+  /** Every stored account's dates. The feed must be followed before, so that no change falls between. */
+  async load(signal: AbortSignal): Promise<void> {
+    for (let after: string | undefined = ""; after !== undefined; ) {
+      signal.throwIfAborted();
+      const page: Awaited<ReturnType<typeof this.page>> = await this.page(after);
+      for (const { value } of page.entries) this.#learn(value);
+      after = page.next;
+      this.#wake();
+    }
+  }
+
+  page(after: string) {
+    return this.#world.store.scan("account", after, PAGE);
+  }
+
+  #learn(account: Account): void {
+    for (const [slot, state] of Object.entries(account.slots)) {
+      if (this.#clientOf.has(`${account.id}/${slot}`)) continue;
+      const dueAtMs = state.state === "active" && !account.disabled ? state.nextRefreshAtMs : undefined;
+      this.#set(clientKeyOf(account), { accountId: account.id, slot }, dueAtMs);
+    }
+  }
+
+  /** The feed: every change of a slot says when it is due next. */
+  apply(event: StoredEvent): void {
+    if (event.accountId === "") {
+      if (event.client === "") return;
+      const client = { provider: event.provider, client: event.client };
+      const entry = this.#clients.get(clientKeyText(client));
+      if (entry !== undefined) entry.pausedUntilBootMs = 0;
+      this.#gates.open(client);
+      this.#wake();
+      return;
+    }
+    if (event.type === "integrated_account:deleted") {
+      this.#forget(event.accountId);
+      return;
+    }
+    if (event.slot === "" || event.reason === "superseded") return;
+    const due = event.detail.next_refresh_at_ms;
+    this.#set(clientKeyOf(event), event, due === undefined ? undefined : Number(due));
+    this.#wake();
+  }
+
+  #forget(accountId: string): void {
+    for (const { agenda } of this.#clients.values()) {
+      for (const name of [...this.#clientOf.keys()]) {
+        if (!name.startsWith(`${accountId}/`)) continue;
+        agenda.remove(accountId, name.slice(accountId.length + 1));
+        this.#clientOf.delete(name);
+      }
+    }
+  }
+
+  #set(
+    client: ClientKey,
+    of: { readonly accountId: string; readonly slot: string },
+    dueAtMs: number | undefined,
+  ): void {
+    const text = clientKeyText(client);
+    this.#clientOf.set(`${of.accountId}/${of.slot}`, text);
+    const { agenda } = this.#agendaOf(client);
+    if (dueAtMs === undefined) agenda.remove(of.accountId, of.slot);
+    else agenda.set({ accountId: of.accountId, slot: of.slot, dueAtMs });
+  }
+
+  #agendaOf(client: ClientKey): ClientAgenda {
+    const text = clientKeyText(client);
+    let entry = this.#clients.get(text);
+    if (entry === undefined) {
+      entry = { client, agenda: new Agenda(), pausedUntilBootMs: 0, leadMs: 0, leadAtBootMs: 0 };
+      this.#clients.set(text, entry);
+    }
+    return entry;
+  }
+
+  /** Runs until `signal` aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      const sleepMs = Math.min(
+        ...[...this.#clients.values()].map((entry) => this.#start(entry)),
+        MAX_SLEEP_MS,
+      );
+      const woken = new AbortController();
+      this.#wake = () => woken.abort();
+      await this.#world.clock
+        .sleep(Math.max(MIN_SLEEP_MS, sleepMs), AbortSignal.any([signal, woken.signal]))
+        .catch(() => undefined);
+      // A burst of changes wakes once, not once each.
+      if (woken.signal.aborted) await this.#world.clock.sleep(MIN_SLEEP_MS, signal).catch(() => undefined);
+    }
+  }
+
+  /** Starts what is due and fits. Returns when to look again, in milliseconds. */
+  #start(entry: ClientAgenda): number {
+    const pausedMs = entry.pausedUntilBootMs - this.#world.clock.boot();
+    if (pausedMs > 0) return pausedMs;
+    const nowMs = this.#world.clock.now();
+    const untilMs = nowMs + this.#lead(entry);
+    const cap = this.#known.client(entry.client)?.client?.caps.maxConcurrent;
+    const rules = this.#world.vendors.rules(entry.client.provider);
+    let free = this.#gates.free(
+      entry.client,
+      cap ?? rules?.maxConcurrent ?? this.#world.defaultMaxConcurrent,
+    );
+    for (; free > 0; free -= 1) {
+      const due = entry.agenda.take(untilMs);
+      if (due === undefined) break;
+      if (this.#owns(due.accountId)) void this.#refresh(entry, due, untilMs);
+      else entry.agenda.set({ ...due, dueAtMs: nowMs + AGAIN_MS });
+    }
+    const next = entry.agenda.peek();
+    if (next === undefined) return MAX_SLEEP_MS;
+    return free === 0 ? MAX_SLEEP_MS : next.dueAtMs - untilMs;
+  }
+
+  async #refresh(entry: ClientAgenda, due: Due, dueUntilMs: number): Promise<void> {
+    const name = `${due.accountId}/${due.slot}`;
+    if (this.#underway.has(name)) return;
+    this.#underway.add(name);
+    const key = { accountId: due.accountId, slot: due.slot };
+    const ask = { key, minValidityMs: 0, rejected: undefined, trigger: "proactive", dueUntilMs } as const;
+    const error = await this.#broker.refresh(ask, OWN_WORK).catch((failure: unknown) => failure);
+    this.#underway.delete(name);
+    if (
+      isReason(
+        error,
+        "PROVIDER_RATE_LIMITED",
+        "PROVIDER_UNAVAILABLE",
+        "CLIENT_ON_HOLD",
+        "CLIENT_MISCONFIGURED",
+      )
+    ) {
+      const forMs = Math.min(error.retryAfterMs ?? MAX_SLEEP_MS, MAX_SLEEP_MS);
+      entry.pausedUntilBootMs = Math.max(entry.pausedUntilBootMs, this.#world.clock.boot() + forMs);
+    }
+    // What the records say now; without word of a new date it is looked at again before long.
+    const state = this.#known.account(due.accountId)?.slots[due.slot];
+    const nextAtMs = state?.state === "active" ? state.nextRefreshAtMs : undefined;
+    const goneFor = isReason(error, "ACCOUNT_NOT_FOUND", "REAUTHORIZATION_REQUIRED");
+    if (!goneFor && (nextAtMs !== undefined || error !== undefined) && this.#clientOf.has(name)) {
+      const retryAtMs = this.#world.clock.now() + (error === undefined ? MIN_SLEEP_MS : this.#retryMs(error));
+      entry.agenda.set({ ...due, dueAtMs: Math.max(nextAtMs ?? 0, retryAtMs) });
+    }
+    this.#wake();
+  }
+
+  #retryMs(error: unknown): number {
+    const asked = isReason(
+      error,
+      "PROVIDER_RATE_LIMITED",
+      "PROVIDER_UNAVAILABLE",
+      "REFRESH_UNCERTAIN",
+      "KEK_UNAVAILABLE",
+      "STORE_UNAVAILABLE",
+    )
+      ? error.retryAfterMs
+      : undefined;
+    return Math.max(MIN_SLEEP_MS, Math.min(asked ?? AGAIN_MS, AGAIN_MS)) * (0.9 + 0.2 * this.#world.random());
+  }
+
+  /** How much earlier than their dates this client's refreshes have to start to fit its budget. */
+  #lead(entry: ClientAgenda): number {
+    const bootMs = this.#world.clock.boot();
+    if (entry.leadAtBootMs !== 0 && bootMs - entry.leadAtBootMs < LEAD_EVERY_MS) return entry.leadMs;
+    entry.leadAtBootMs = bootMs;
+    const rules = this.#world.vendors.rules(entry.client.provider);
+    const budget = this.#known.client(entry.client)?.client?.caps.budget ?? rules?.budget;
+    if (budget === undefined) return 0;
+    const counts = entry.agenda.histogram(this.#world.clock.now(), LEAD_SLICE_MS, LEAD_SLICES);
+    const wantedMs = leadMs(counts, LEAD_SLICE_MS, budget.requests / budget.perMs);
+    // A provider that refuses early refreshes has no room for a lead: its dates are as early as it permits.
+    entry.leadMs = rules?.earliestBeforeExpiryMs === undefined ? wantedMs : 0;
+    return entry.leadMs;
+  }
+
+  /** For metrics: per client, how many slots are planned and by how much their refreshes are brought forward. */
+  status(): readonly { readonly client: ClientKey; readonly planned: number; readonly leadMs: number }[] {
+    return [...this.#clients.values()].map(({ client, agenda, leadMs: lead }) => ({
+      client,
+      planned: agenda.size,
+      leadMs: lead,
+    }));
+  }
+}

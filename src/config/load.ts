@@ -1,0 +1,91 @@
+import { readFileSync } from "node:fs";
+import { LineCounter, parseDocument } from "yaml";
+import type { z } from "zod";
+import { type FieldViolation, KeyturnError } from "../errors.ts";
+import { type Config, configSchema } from "./schema.ts";
+
+const PREFIX = "KEYTURN_";
+/** Read by the keyring itself, and removed from the environment there. */
+const NOT_CONFIGURATION = new Set(["KEYTURN_KEYRING", "KEYTURN_CONFIG"]);
+
+type Tree = { [key: string]: unknown };
+
+/**
+ * Flags over environment over file. INVALID_REQUEST names every faulty key with what it should be; nothing of a faulty
+ * configuration is used.
+ */
+export function loadConfig(from: {
+  /** Undefined: no file, only defaults. */
+  readonly file: string | undefined;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Dotted paths: `listeners.data.socket`. */
+  readonly flags: Readonly<Record<string, string>>;
+}): Config {
+  const tree = from.file === undefined ? { version: 1 } : readFile(from.file);
+  for (const [name, value] of Object.entries(from.env)) {
+    if (value === undefined || !name.startsWith(PREFIX) || NOT_CONFIGURATION.has(name)) continue;
+    set(tree, name.slice(PREFIX.length).toLowerCase().split("__"), scalar(value));
+  }
+  for (const [path, value] of Object.entries(from.flags)) set(tree, path.split("."), scalar(value));
+  const parsed = configSchema.safeParse(tree);
+  if (parsed.success) return parsed.data;
+  throw faulty(from.file ?? "the configuration", parsed.error.issues.flatMap(violations));
+}
+
+function readFile(path: string): Tree {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    throw faulty(path, [{ field: "--config", description: "a file that can be read" }], error);
+  }
+  const lines = new LineCounter();
+  const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true });
+  const [fault] = document.errors;
+  if (fault !== undefined) {
+    const { line, col } = lines.linePos(fault.pos[0]);
+    throw faulty(path, [
+      { field: `${line}:${col}`, description: fault.message.split("\n", 1)[0] ?? "not YAML" },
+    ]);
+  }
+  const tree: unknown = document.toJS({ maxAliasCount: 0 });
+  if (typeof tree === "object" && tree !== null && !Array.isArray(tree)) return tree as Tree;
+  throw faulty(path, [{ field: "version", description: "a mapping that starts with `version: 1`" }]);
+}
+
+function set(tree: Tree, path: readonly string[], value: unknown): void {
+  const last = path.at(-1);
+  if (last === undefined) return;
+  let at = tree;
+  for (const part of path.slice(0, -1)) {
+    const next = at[part];
+    const child: Tree =
+      typeof next === "object" && next !== null && !Array.isArray(next) ? (next as Tree) : {};
+    at[part] = child;
+    at = child;
+  }
+  at[last] = value;
+}
+
+/** Numbers, booleans and comma-separated lists as the file would have them; everything else is text. */
+function scalar(text: string): unknown {
+  if (/^(true|false)$/.test(text)) return text === "true";
+  if (/^\d{1,15}$/.test(text)) return Number(text);
+  return text;
+}
+
+function violations(issue: z.core.$ZodIssue): readonly FieldViolation[] {
+  const path = issue.path.join(".");
+  if (issue.code === "unrecognized_keys") {
+    return issue.keys.map((name) => ({
+      field: path === "" ? name : `${path}.${name}`,
+      description: "there is no such key",
+    }));
+  }
+  return [{ field: path === "" ? "version" : path, description: issue.message }];
+}
+
+function faulty(where: string, found: readonly FieldViolation[], cause?: unknown): KeyturnError {
+  const list = found.map(({ field, description }) => `${field}: ${description}`).join("; ");
+  return new KeyturnError("INVALID_REQUEST", `${where}: ${list}`, { violations: found, cause });
+}

@@ -1,0 +1,89 @@
+import { z } from "zod";
+import { duration } from "./duration.ts";
+
+const port = z.int().min(0).max(65_535);
+
+/** `host:port` of a TCP listener. */
+const tcp = z.strictObject({
+  host: z.string().default("127.0.0.1"),
+  port,
+  /** Without caller tokens everybody who reaches the port is served; that has to be said. */
+  allow_unauthenticated: z.boolean().default(false),
+});
+
+const tls = z.strictObject({
+  certificate_file: z.string(),
+  key_file: z.string(),
+  client_ca_file: z.string(),
+});
+
+const listener = z.strictObject({
+  /** A Unix socket's path. Without `socket` and `tcp` the default socket is used. */
+  socket: z.string().optional(),
+  tcp: tcp.optional(),
+});
+
+/** The configuration file, version 1. Unknown keys are errors. */
+export const configSchema = z.strictObject({
+  version: z.literal(1),
+  /** Part of every sealed value and every key: what was stored in one environment does not open in another. */
+  environment: z
+    .string()
+    .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, "lower-case letters, digits and dashes")
+    .default("development"),
+  /** Database, journal, keyring and audit trail. Default: `$XDG_STATE_HOME/keyturn`, else `~/.local/state/keyturn`. */
+  state_dir: z.string().optional(),
+  listeners: z
+    .strictObject({
+      data: listener.prefault({}),
+      admin: listener.extend({ tls: tls.optional() }).prefault({}),
+    })
+    .prefault({}),
+  callers: z
+    .strictObject({
+      /** Caller tokens (hashed) and what each may do. Without it the sockets' file permissions decide. */
+      file: z.string().optional(),
+    })
+    .prefault({}),
+  kek: z
+    .strictObject({
+      backend: z.literal("local").default("local"),
+      /** Default: `keyring.json` in the state directory. */
+      keyring_file: z.string().optional(),
+      /** The local keyring is for development and single nodes; in `environment: production` it has to be meant. */
+      acknowledge_local: z.boolean().default(false),
+    })
+    .prefault({}),
+  providers: z
+    .strictObject({
+      /** Searched after the shipped files; a file of the same name overrides. */
+      directories: z.array(z.string()).default([]),
+    })
+    .prefault({}),
+  cache: z.strictObject({ max_accounts: z.int().min(1).default(50_000) }).prefault({}),
+  refresh: z
+    .strictObject({
+      /** At one token endpoint at a time, when neither client nor provider file says otherwise. */
+      max_concurrent: z.int().min(1).max(10_000).default(16),
+    })
+    .prefault({}),
+  audit: z
+    .strictObject({
+      to: z.enum(["files", "stdout"]).default("files"),
+      every_open: z.boolean().default(false),
+      retention: duration.prefault("400d"),
+    })
+    .prefault({}),
+  limits: z
+    .strictObject({
+      max_request_bytes: z.int().min(1_024).default(4_194_304),
+      max_concurrent_streams: z.int().min(1).default(1_000),
+      /** Longest wait of a GetToken whose caller sets no deadline. */
+      max_wait: duration.prefault("60s"),
+    })
+    .prefault({}),
+  /** How long a stop waits for exchanges on their way; keep it below the pod's own grace period. */
+  shutdown_grace: duration.prefault("25s"),
+});
+
+export type Config = z.output<typeof configSchema>;

@@ -1,0 +1,93 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { afterAll, describe, expect, it } from "vitest";
+import { parseDuration } from "../../src/config/duration.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import { checkSocketPath } from "../../src/config/paths.ts";
+import { KeyturnError } from "../../src/errors.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "keyturn-config-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function file(text: string): string {
+  const path = join(folder, "keyturn.yaml");
+  writeFileSync(path, text);
+  return path;
+}
+
+function faultsOf(text: string): readonly string[] {
+  try {
+    loadConfig({ file: file(text), env: {}, flags: {} });
+  } catch (error) {
+    if (error instanceof KeyturnError) return error.violations.map(({ field }) => field);
+    throw error;
+  }
+  return [];
+}
+
+describe("the configuration", () => {
+  it("has a default for everything but its version", () => {
+    const config = loadConfig({ file: file("version: 1\n"), env: {}, flags: {} });
+    expect(config.environment).toBe("development");
+    expect(config.shutdown_grace).toBe(25_000);
+    expect(config.audit.retention).toBe(400 * 86_400_000);
+    expect(config.kek).toEqual({ backend: "local", acknowledge_local: false });
+  });
+
+  it("names every unknown key, wherever it stands", () => {
+    expect(faultsOf("version: 1\nenviroment: x\ncache:\n  max_acounts: 3\n")).toEqual([
+      "cache.max_acounts",
+      "enviroment",
+    ]);
+  });
+
+  it("names the line of what is not YAML", () => {
+    expect(faultsOf("version: 1\ncache: {a: \n")[0]).toMatch(/^\d+:\d+$/);
+  });
+
+  it("prefers a flag to the environment and the environment to the file", () => {
+    const path = file("version: 1\nenvironment: file\nrefresh:\n  max_concurrent: 2\nshutdown_grace: 5s\n");
+    const env = { KEYTURN_ENVIRONMENT: "env", KEYTURN_REFRESH__MAX_CONCURRENT: "3", HOME: "/root" };
+    const config = loadConfig({ file: path, env, flags: { environment: "flag" } });
+    expect(config.environment).toBe("flag");
+    expect(config.refresh.max_concurrent).toBe(3);
+    expect(config.shutdown_grace).toBe(5_000);
+  });
+
+  it("refuses what the environment misspells", () => {
+    expect(() => loadConfig({ file: undefined, env: { KEYTURN_ENVIROMENT: "x" }, flags: {} })).toThrow(
+      "enviroment",
+    );
+  });
+
+  it("never fails in another way than with the faults named", () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.string(), fc.json()), (text) => {
+        try {
+          loadConfig({ file: file(text), env: {}, flags: {} });
+        } catch (error) {
+          expect(error).toBeInstanceOf(KeyturnError);
+          expect((error as KeyturnError).violations.length).toBeGreaterThan(0);
+        }
+      }),
+      { numRuns: 200 },
+    );
+  });
+});
+
+describe("durations", () => {
+  it("are a whole number and a unit", () => {
+    expect(parseDuration("30s")).toBe(30_000);
+    expect(parseDuration("400d")).toBe(34_560_000_000);
+    for (const text of ["30", "s", "1.5s", "-1s", "30 s", ""]) expect(parseDuration(text)).toBeUndefined();
+  });
+});
+
+describe("socket paths", () => {
+  it("may have 107 bytes and no more", () => {
+    expect(checkSocketPath("a".repeat(107), "listeners.data.socket")).toHaveLength(107);
+    expect(() => checkSocketPath("a".repeat(108), "listeners.data.socket")).toThrow("listeners.data.socket");
+  });
+});

@@ -48,7 +48,17 @@ function readFile(path: string): Tree {
       { field: `${line}:${col}`, description: fault.message.split("\n", 1)[0] ?? "not YAML" },
     ]);
   }
-  const tree: unknown = document.toJS({ maxAliasCount: 0 });
+  let tree: unknown;
+  try {
+    // A configuration needs no aliases, and a few of them nested are a bomb.
+    tree = document.toJS({ maxAliasCount: 0 });
+  } catch (error) {
+    throw faulty(
+      path,
+      [{ field: "*", description: "values written out; YAML aliases are not resolved" }],
+      error,
+    );
+  }
   if (typeof tree === "object" && tree !== null && !Array.isArray(tree)) return tree as Tree;
   throw faulty(path, [{ field: "version", description: "a mapping that starts with `version: 1`" }]);
 }

@@ -47,6 +47,10 @@ describe("the configuration", () => {
     expect(faultsOf("version: 1\ncache: {a: \n")[0]).toMatch(/^\d+:\d+$/);
   });
 
+  it("refuses aliases, which a configuration does not need", () => {
+    expect(faultsOf("version: 1\nenvironment: *other\n")).toEqual(["*"]);
+  });
+
   it("prefers a flag to the environment and the environment to the file", () => {
     const path = file("version: 1\nenvironment: file\nrefresh:\n  max_concurrent: 2\nshutdown_grace: 5s\n");
     const env = { KEYTURN_ENVIRONMENT: "env", KEYTURN_REFRESH__MAX_CONCURRENT: "3", HOME: "/root" };
@@ -72,7 +76,7 @@ describe("the configuration", () => {
           expect((error as KeyturnError).violations.length).toBeGreaterThan(0);
         }
       }),
-      { numRuns: 200 },
+      { numRuns: 500 },
     );
   });
 });

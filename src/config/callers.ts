@@ -1,0 +1,52 @@
+import { readFileSync } from "node:fs";
+import { parse } from "yaml";
+import { z } from "zod";
+import { KeyturnError } from "../errors.ts";
+
+const globs = z.array(z.string().min(1)).min(1).default(["*"]);
+
+const callersSchema = z.strictObject({
+  version: z.literal(1),
+  callers: z.array(
+    z.strictObject({
+      /** Appears in the audit trail. */
+      name: z
+        .string()
+        .regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, "1 to 63 letters, digits, dots, dashes, underscores"),
+      /** SHA-256 (hex) of each token that is accepted; two while one replaces the other. */
+      token_sha256: z
+        .array(z.string().regex(/^[0-9a-f]{64}$/, "64 lower-case hex digits"))
+        .min(1)
+        .max(2),
+      /** `CredentialService/GetToken`, `CredentialService/*`, `*`. */
+      rpcs: z.array(z.string().min(1)).min(1),
+      tenants: globs,
+      providers: globs,
+      accounts: globs,
+    }),
+  ),
+});
+
+/** What each caller token may do. Lists are globs in which `*` stands for any text. */
+export type CallerRule = z.output<typeof callersSchema>["callers"][number];
+
+/** INVALID_REQUEST names what is wrong, by its path; never a token, since the file holds only hashes. */
+export function loadCallers(path: string): readonly CallerRule[] {
+  let tree: unknown;
+  try {
+    tree = parse(readFileSync(path, "utf8"), { maxAliasCount: 0 });
+  } catch (error) {
+    throw new KeyturnError("INVALID_REQUEST", `callers.file: ${path} cannot be read as YAML`, {
+      violations: [{ field: "callers.file", description: "a YAML file that can be read" }],
+      cause: error,
+    });
+  }
+  const parsed = callersSchema.safeParse(tree);
+  if (parsed.success) return parsed.data.callers;
+  const violations = parsed.error.issues.map(({ path: at, message }) => ({
+    field: at.join("."),
+    description: message,
+  }));
+  const list = violations.map(({ field, description }) => `${field}: ${description}`).join("; ");
+  throw new KeyturnError("INVALID_REQUEST", `${path}: ${list}`, { violations });
+}

@@ -1,0 +1,93 @@
+import { createHash, timingSafeEqual } from "node:crypto";
+import { KeyturnError } from "../errors.ts";
+
+/** One caller token and what it may do. Lists are globs in which `*` stands for any text. */
+export interface CallerRule {
+  readonly name: string;
+  readonly token_sha256: readonly string[];
+  readonly rpcs: readonly string[];
+  readonly tenants: readonly string[];
+  readonly providers: readonly string[];
+  readonly accounts: readonly string[];
+}
+
+/** Who calls. Without rules the socket's file permissions have decided, and everything is allowed. */
+export interface Caller {
+  /** A rule's name, or how the caller reached us: `uds`, `tcp`. */
+  readonly name: string;
+  mayCall(rpc: string): boolean;
+  maySee(of: { readonly tenant: string; readonly provider: string; readonly account: string }): boolean;
+}
+
+export function anyone(name: string): Caller {
+  return { name, mayCall: () => true, maySee: () => true };
+}
+
+/** Tells callers by their token. Without rules everybody is `anyone`. */
+export class Callers {
+  readonly #rules: readonly { readonly hashes: readonly Buffer[]; readonly caller: Caller }[];
+
+  constructor(rules: readonly CallerRule[]) {
+    this.#rules = rules.map((rule) => ({
+      hashes: rule.token_sha256.map((hex) => Buffer.from(hex, "hex")),
+      caller: callerOf(rule),
+    }));
+  }
+
+  /** CALLER_UNKNOWN without a token that a rule names. `via` is the name where there are no rules. */
+  identify(authorization: string | undefined, via: string): Caller {
+    if (this.#rules.length === 0) return anyone(via);
+    const token = /^Bearer ([\x21-\x7e]{1,512})$/i.exec(authorization ?? "")?.[1];
+    if (token === undefined) throw unknown("Send your caller token as `authorization: Bearer …`.");
+    const hash = createHash("sha256").update(token).digest();
+    let found: Caller | undefined;
+    // Every hash is compared, so that the time taken tells nothing about which ones there are.
+    for (const { hashes, caller } of this.#rules) {
+      for (const known of hashes) if (timingSafeEqual(known, hash)) found = caller;
+    }
+    if (found === undefined) throw unknown("This caller token is not known here.");
+    return found;
+  }
+}
+
+function unknown(message: string): KeyturnError {
+  return new KeyturnError("CALLER_UNKNOWN", message);
+}
+
+function callerOf(rule: CallerRule): Caller {
+  const [rpcs, tenants, providers, accounts] = [rule.rpcs, rule.tenants, rule.providers, rule.accounts].map(
+    matcher,
+  );
+  return {
+    name: rule.name,
+    mayCall: (rpc) => rpcs?.test(rpc) === true,
+    maySee: ({ tenant, provider, account }) =>
+      tenants?.test(tenant) === true &&
+      providers?.test(provider) === true &&
+      accounts?.test(account) === true,
+  };
+}
+
+function matcher(globs: readonly string[]): RegExp {
+  const one = (glob: string) => glob.split("*").map(RegExp.escape).join(".*");
+  return new RegExp(`^(?:${globs.map(one).join("|")})$`, "s");
+}
+
+/** CALLER_NOT_ALLOWED; the message says what to ask the operator for. */
+export function requireRpc(caller: Caller, rpc: string): void {
+  if (caller.mayCall(rpc)) return;
+  throw new KeyturnError("CALLER_NOT_ALLOWED", `The caller token's policy does not name ${rpc}.`, {
+    metadata: { caller: caller.name, rpc },
+  });
+}
+
+/** What a caller may not see is not there for it, so that ids cannot be probed. */
+export function requireSight(
+  caller: Caller,
+  of: { readonly tenant: string; readonly provider: string; readonly account: string },
+): void {
+  if (caller.maySee(of)) return;
+  throw new KeyturnError("CALLER_NOT_ALLOWED", "The caller token's policy does not name this account.", {
+    metadata: { caller: caller.name },
+  });
+}

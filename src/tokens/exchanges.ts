@@ -94,7 +94,10 @@ export class Exchanges {
       journal.reserve(),
     ]);
     if (answer.status === "fulfilled" && credential.status === "fulfilled" && room.status === "fulfilled") {
+      let discarded = false;
       const discard = () => {
+        if (discarded) return;
+        discarded = true;
         answer.value.discard();
         credential.value.discard();
         room.value.free();

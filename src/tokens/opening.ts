@@ -1,7 +1,7 @@
 import { KeyturnError } from "../errors.ts";
 import { clientSecretContext, credentialContext } from "./contexts.ts";
 import { type Credential, credentialFromBytes } from "./credential.ts";
-import type { ClientSecrets } from "./records.ts";
+import type { ClientSecrets, OAuthClient } from "./records.ts";
 import type { Actor, Sealer } from "./sealing.ts";
 import { Secret } from "./secret.ts";
 import type { Snapshot } from "./snapshot.ts";
@@ -28,12 +28,14 @@ export async function openCredential(sealer: Sealer, snapshot: Snapshot, actor: 
 /** The client's active secret; undefined for a public client. */
 export async function openClientSecret(
   sealer: Sealer,
-  client: { readonly provider: string; readonly client: string },
+  client: OAuthClient | undefined,
   secrets: ClientSecrets | undefined,
   actor: Actor,
 ): Promise<Secret | undefined> {
-  if (secrets === undefined) return undefined;
-  const context = clientSecretContext(client.provider, client.client, secrets.generation);
+  const active = client?.secrets.find((version) => version.state === "active");
+  if (client === undefined || active === undefined || secrets === undefined) return undefined;
+  // The client's record says which secret belongs here: an older one put back does not open.
+  const context = clientSecretContext(client.provider, client.name, Number(active.version));
   const bytes = await sealer.open(context, secrets.sealed, actor);
   try {
     const plain: { readonly active?: string } = JSON.parse(bytes.toString("utf8"));
@@ -49,7 +51,7 @@ export async function openContext(sealer: Sealer, snapshot: Snapshot, actor: Act
   if (account === undefined) throw new KeyturnError("ACCOUNT_NOT_FOUND", "There is no such account.");
   const [credential, secret] = await Promise.all([
     openCredential(sealer, snapshot, actor),
-    openClientSecret(sealer, snapshot.client, clientSecrets?.value, actor),
+    openClientSecret(sealer, oauthClient?.value, clientSecrets?.value, actor),
   ]);
   const client = oauthClient === undefined ? undefined : { record: oauthClient.value, secret };
   return { account: account.value, slot: key.slot, credential, client };

@@ -143,7 +143,7 @@ export class Replay {
       : { kind: "unminted" };
     const secret = await openClientSecret(
       this.#world.sealer,
-      snapshot.client,
+      snapshot.oauthClient?.value,
       snapshot.clientSecrets?.value,
       actor,
     );

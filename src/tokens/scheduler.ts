@@ -193,7 +193,7 @@ export class Scheduler {
     // What the records say now; without word of a new date it is looked at again before long.
     const state = this.#known.account(due.accountId)?.slots[due.slot];
     const nextAtMs = state?.state === "active" ? state.nextRefreshAtMs : undefined;
-    const goneFor = isReason(error, "ACCOUNT_NOT_FOUND", "REAUTHORIZATION_REQUIRED");
+    const goneFor = isReason(error, "ACCOUNT_NOT_FOUND", "ACCOUNT_DISABLED", "REAUTHORIZATION_REQUIRED");
     if (!goneFor && (nextAtMs !== undefined || error !== undefined) && this.#clientOf.has(name)) {
       const retryAtMs = this.#world.clock.now() + (error === undefined ? MIN_SLEEP_MS : this.#retryMs(error));
       entry.agenda.set({ ...due, dueAtMs: Math.max(nextAtMs ?? 0, retryAtMs) });

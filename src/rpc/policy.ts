@@ -15,12 +15,14 @@ export interface CallerRule {
 export interface Caller {
   /** A rule's name, or how the caller reached us: `uds`, `tcp`. */
   readonly name: string;
+  /** False when `maySee` is true of everything. */
+  readonly isRestricted: boolean;
   mayCall(rpc: string): boolean;
   maySee(of: { readonly tenant: string; readonly provider: string; readonly account: string }): boolean;
 }
 
 export function anyone(name: string): Caller {
-  return { name, mayCall: () => true, maySee: () => true };
+  return { name, isRestricted: false, mayCall: () => true, maySee: () => true };
 }
 
 /** Tells callers by their token. Without rules everybody is `anyone`. */
@@ -60,6 +62,7 @@ function callerOf(rule: CallerRule): Caller {
   );
   return {
     name: rule.name,
+    isRestricted: true,
     mayCall: (rpc) => rpcs?.test(rpc) === true,
     maySee: ({ tenant, provider, account }) =>
       tenants?.test(tenant) === true &&

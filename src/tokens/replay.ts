@@ -9,8 +9,11 @@ import type { JournalEntry } from "./journal.ts";
 import { openClientSecret, openCredential } from "./opening.ts";
 import type { Actor } from "./sealing.ts";
 import { type ClientKey, clientKeyOf, type Snapshot, snapshotOf, snapshotReads } from "./snapshot.ts";
+import type { Page } from "./store.ts";
 import type { VendorContext } from "./vendor.ts";
 import type { World } from "./world.ts";
+
+const PAGE = 500;
 
 /** What became of a kept answer: committed or otherwise settled, or kept because the file still does not map it. */
 export type Replayed = "settled" | "unmapped";
@@ -37,7 +40,7 @@ export class Replay {
 
   async #declareLost(kept: ReadonlySet<string>): Promise<void> {
     for (let after: string | undefined = ""; after !== undefined; ) {
-      const page: Awaited<ReturnType<typeof this.scanAttempts>> = await this.scanAttempts(after);
+      const page: Page<"attempt"> = await this.#world.store.scan("attempt", after, PAGE);
       for (const { key, value } of page.entries) {
         const mine = value.instance === this.#world.instance && !this.#exchanges.isUnderway(value.attemptId);
         if (!mine || kept.has(value.attemptId)) continue;
@@ -48,10 +51,6 @@ export class Replay {
       }
       after = page.next;
     }
-  }
-
-  scanAttempts(after: string) {
-    return this.#world.store.scan("attempt", after, 500);
   }
 
   /** An account that is gone has no client to speak of. */

@@ -6,6 +6,7 @@ import type { StoredEvent } from "./events.ts";
 import type { Gates } from "./gate.ts";
 import type { Known } from "./known.ts";
 import { type ClientKey, clientKeyOf, clientKeyText } from "./snapshot.ts";
+import type { Page } from "./store.ts";
 import { OWN_WORK, type World } from "./world.ts";
 
 /** No timer is longer, so that a jump of the clock or a suspend is noticed. */
@@ -58,15 +59,11 @@ export class Scheduler {
   async load(signal: AbortSignal): Promise<void> {
     for (let after: string | undefined = ""; after !== undefined; ) {
       signal.throwIfAborted();
-      const page: Awaited<ReturnType<typeof this.page>> = await this.page(after);
+      const page: Page<"account"> = await this.#world.store.scan("account", after, PAGE);
       for (const { value } of page.entries) this.#learn(value);
       after = page.next;
       this.#wake();
     }
-  }
-
-  page(after: string) {
-    return this.#world.store.scan("account", after, PAGE);
   }
 
   #learn(account: Account): void {

@@ -1,0 +1,189 @@
+import type { Socket } from "node:net";
+import type { Client, Dispatcher } from "undici";
+import { answerCause } from "./causes.ts";
+
+/** One request as it goes out on a line, everything checked. */
+export interface Call {
+  readonly method: string;
+  readonly path: string;
+  /** Name, value, name, value … */
+  readonly headers: string[];
+  readonly body: Uint8Array | undefined;
+  /** Says `connection: close`. */
+  readonly last: boolean;
+  /** More answer bytes than this are `body_too_large`. */
+  readonly maxBodyBytes: number;
+  readonly beforeFirstByte: (() => boolean) | undefined;
+  /** Wall clock, epoch milliseconds. */
+  readonly now: () => number;
+  /** Its reason is the cause that is reported. */
+  readonly signal: AbortSignal;
+}
+
+/** A complete answer, body still encoded as it came. */
+export interface Answer {
+  readonly kind: "answer";
+  readonly status: number;
+  readonly headers: readonly (readonly [string, string])[];
+  readonly body: Buffer;
+  readonly requestedAtMs: number;
+  readonly receivedAtMs: number;
+}
+
+/** How a call on a line ended. `gone`: the connection was lost with no byte written, so another one may be tried. */
+export type Exchanged = Answer | { readonly kind: "gone" | "not_sent" | "unknown"; readonly cause: string };
+
+const MAX_HEADER_BYTES = 32 * 1024;
+const IDLE_MS = 30_000;
+
+function headersOf(raw: Dispatcher.DispatchController["rawHeaders"]): readonly (readonly [string, string])[] {
+  if (!Array.isArray(raw)) return [];
+  const text = raw.map((part) => (typeof part === "string" ? part : part.toString("latin1")));
+  const pairs: (readonly [string, string])[] = [];
+  for (let i = 0; i + 1 < text.length; i += 2) pairs.push([(text[i] ?? "").toLowerCase(), text[i + 1] ?? ""]);
+  return pairs;
+}
+
+/** One HTTP/1.1 connection that knows whether a byte of the current call was written. One call at a time. */
+export class Line {
+  /** What the connection was opened for; it serves nothing else. */
+  readonly key: string;
+  readonly #client: Client;
+  readonly #socket: Socket;
+  #wrote = false;
+  #faulty = false;
+
+  /** `socket` is open, TLS done; the line owns it from here. It closes itself after 30 s without a call. */
+  constructor(key: string, origin: string, socket: Socket, undici: { readonly Client: typeof Client }) {
+    this.key = key;
+    this.#socket = socket;
+    socket.on("error", () => {
+      this.#faulty = true;
+    });
+    const write = socket.write;
+    Object.defineProperty(socket, "write", {
+      configurable: true,
+      writable: true, // Node puts its own refusal there when the peer has hung up
+      value: (...args: unknown[]): unknown => {
+        this.#wrote = true;
+        return Reflect.apply(write, socket, args);
+      },
+    });
+    let given = false;
+    this.#client = new undici.Client(origin, {
+      // Once only: undici's own reconnect would go around the guard.
+      connect: (_options, callback) => {
+        const first = !given;
+        given = true;
+        queueMicrotask(() => (first ? callback(null, socket) : callback(new Error("gone"), null)));
+      },
+      allowH2: false,
+      useMilo: false,
+      pipelining: 1,
+      maxHeaderSize: MAX_HEADER_BYTES,
+      headersTimeout: 0, // the call's signal limits the whole
+      bodyTimeout: 0,
+      keepAliveTimeout: IDLE_MS,
+      keepAliveMaxTimeout: IDLE_MS,
+    });
+  }
+
+  /** True while another call may be tried. */
+  get alive(): boolean {
+    return !this.#socket.destroyed && this.#socket.writable;
+  }
+
+  destroy(): void {
+    this.#socket.destroy();
+    this.#client.destroy().catch(() => {});
+  }
+
+  /** Sends `call` and reads its answer. Rejects only with what `beforeFirstByte` throws. */
+  exchange(call: Call): Promise<Exchanged> {
+    this.#wrote = false;
+    return new Promise((resolve, reject) => {
+      let over = false;
+      let requestedAtMs = 0;
+      let bytes = 0;
+      let head: Pick<Answer, "status" | "headers"> | undefined;
+      const chunks: Buffer[] = [];
+
+      const settle = (end: () => void): void => {
+        if (over) return;
+        over = true;
+        call.signal.removeEventListener("abort", abort);
+        end();
+      };
+      const fail = (cause: string): void => {
+        settle(() => resolve({ kind: this.#wrote ? "unknown" : "not_sent", cause }));
+      };
+      const abort = (): void => {
+        fail(String(call.signal.reason));
+        this.destroy();
+      };
+      if (call.signal.aborted) {
+        abort();
+        return;
+      }
+      call.signal.addEventListener("abort", abort);
+
+      // undici calls this and then writes, in one go: nothing can come between.
+      const start = (controller: Dispatcher.DispatchController): void => {
+        // It puts a request back in its queue after some losses; the same bytes never go out twice.
+        if (this.#wrote) fail("connection_closed");
+        try {
+          if (!over && call.beforeFirstByte?.() === false) fail("withdrawn");
+        } catch (error) {
+          settle(() => reject(error));
+        }
+        if (over) controller.abort(new Error("over"));
+        requestedAtMs = call.now();
+      };
+
+      // A view, not a copy: the body may be all secrets.
+      const { buffer, byteOffset, byteLength } = call.body ?? new Uint8Array();
+      const body = byteLength === 0 ? null : Buffer.from(buffer, byteOffset, byteLength);
+      this.#client.dispatch(
+        {
+          method: call.method,
+          path: call.path,
+          headers: call.headers,
+          body,
+          reset: call.last,
+        },
+        {
+          onRequestStart: start,
+          onResponseStart: (controller, status) => {
+            if (status >= 200) head = { status, headers: headersOf(controller.rawHeaders) };
+          },
+          onResponseData: (controller, chunk) => {
+            bytes += chunk.length;
+            if (bytes <= call.maxBodyBytes) {
+              chunks.push(chunk);
+              return;
+            }
+            fail("body_too_large");
+            controller.abort(new Error("over"));
+          },
+          onResponseEnd: () => {
+            // A body that only the end of the connection delimits is not complete when that end is an error.
+            if (head === undefined || this.#faulty) return fail("connection_reset");
+            const answer: Answer = {
+              kind: "answer",
+              ...head,
+              body: Buffer.concat(chunks),
+              requestedAtMs,
+              receivedAtMs: call.now(),
+            };
+            settle(() => resolve(answer));
+          },
+          onResponseError: (_controller, error) => {
+            const cause = answerCause(error);
+            if (this.#wrote) fail(cause);
+            else settle(() => resolve({ kind: "gone", cause }));
+          },
+        },
+      );
+    });
+  }
+}

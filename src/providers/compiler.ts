@@ -1,0 +1,158 @@
+import { compileExpression, type Expression, isFault } from "./fence.ts";
+import { compileField, type FieldRule } from "./fields.ts";
+import {
+  hostVariables,
+  parseTemplate,
+  parseUrlTemplate,
+  type Template,
+  type UrlTemplate,
+  variablesOf,
+} from "./template.ts";
+
+export type Path = readonly (string | number)[];
+
+/** Something that the shape allows and the meaning does not. */
+export interface CompileFault {
+  readonly path: Path;
+  readonly expected: string;
+  /** Offset within the value at `path`, for expressions. */
+  readonly offset?: number | undefined;
+  /** The member's name is at fault, not its value. */
+  readonly atKey?: boolean;
+}
+
+const LOOPBACK = /^(127\.0\.0\.1|localhost)(:([0-9]+|\$))?$/;
+const HOST_TEXT = /^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$/;
+const NOWHERE: UrlTemplate = { source: "", origin: { scheme: "https", authority: [] }, path: [], query: [] };
+const NEVER: Expression = { source: "", run: () => ({ ok: false, why: "faulty" }) };
+
+/** Compiles the parts of one file and collects what is wrong with them, so that all faults are told at once. */
+export class Compiler {
+  readonly faults: CompileFault[] = [];
+  readonly fields = new Map<string, FieldRule>();
+  readonly #allowLoopback: boolean;
+  readonly #hosts: Template[] = [];
+
+  constructor(allowLoopback: boolean) {
+    this.#allowLoopback = allowLoopback;
+  }
+
+  /** Hosts of all URLs compiled so far. */
+  get writtenHosts(): readonly Template[] {
+    return this.#hosts;
+  }
+
+  fault(path: Path, expected: string, offset?: number): void {
+    this.faults.push({ path, expected, offset });
+  }
+
+  field(
+    path: Path,
+    name: string,
+    constraint: Parameters<typeof compileField>[0],
+    otherwise: "dns_label" | "any_text",
+  ): void {
+    if (this.fields.has(name)) this.fault(path, "a name that no other field has");
+    const rule = compileField(constraint, otherwise);
+    if (typeof rule === "string") this.fault(path, rule);
+    else this.fields.set(name, rule);
+  }
+
+  expression(path: Path, source: string): Expression {
+    const compiled = compileExpression(source);
+    if (!isFault(compiled)) return compiled;
+    this.fault(path, compiled.message, compiled.position);
+    return NEVER;
+  }
+
+  maybeExpression(path: Path, source: string | undefined): Expression | undefined {
+    return source === undefined ? undefined : this.expression(path, source);
+  }
+
+  expressions(
+    path: Path,
+    sources: Readonly<Record<string, string>> | undefined,
+  ): (readonly [string, Expression])[] {
+    return Object.entries(sources ?? {}).map(([name, source]) => [
+      name,
+      this.expression([...path, name], source),
+    ]);
+  }
+
+  /** `known` answers whether a variable may stand here. */
+  template(path: Path, text: string, known: (name: string) => boolean): Template {
+    const template = parseTemplate(text);
+    if (typeof template === "string") {
+      this.fault(path, template);
+      return [];
+    }
+    for (const name of variablesOf(template)) {
+      if (!known(name)) this.fault(path, `no \${${name}}: nothing declares it`);
+    }
+    return template;
+  }
+
+  templates(
+    path: Path,
+    texts: Readonly<Record<string, string>> | undefined,
+    extra: readonly string[] = [],
+  ): (readonly [string, Template])[] {
+    const known = (name: string) => this.fields.has(name) || extra.includes(name);
+    return Object.entries(texts ?? {}).map(([name, text]) => [
+      name,
+      this.template([...path, name], text, known),
+    ]);
+  }
+
+  url(path: Path, text: string, extra: readonly string[] = []): UrlTemplate {
+    const url = parseUrlTemplate(text);
+    if (typeof url === "string") {
+      this.fault(path, url);
+      return NOWHERE;
+    }
+    for (const name of [...variablesOf(url.path), ...variablesOf(url.query)]) {
+      if (!this.fields.has(name) && !extra.includes(name))
+        this.fault(path, `no \${${name}}: nothing declares it`);
+    }
+    this.#checkOrigin(path, url);
+    return url;
+  }
+
+  #checkOrigin(path: Path, url: UrlTemplate): void {
+    for (const name of hostVariables(url)) {
+      const rule = this.fields.get(name);
+      if (rule === undefined) this.fault(path, `no \${${name}}: nothing declares it`);
+      else if (!rule.mayBeHost || ("variable" in url.origin && rule.suffixes.length === 0)) {
+        const need = "variable" in url.origin ? "allowed_suffixes" : "a pattern or allowed_suffixes";
+        this.fault(path, `${need} for \${${name}}, because it decides which host is called`);
+      }
+    }
+    if ("variable" in url.origin) {
+      const suffixes = this.fields.get(url.origin.variable)?.suffixes ?? [];
+      this.#hosts.push(...suffixes.flatMap((suffix) => [[{ text: suffix }], [{ text: `*.${suffix}` }]]));
+      return;
+    }
+    // A variable may only be the port: it must not make another host of a loopback one.
+    const isLoopback = LOOPBACK.test(
+      url.origin.authority.map((part) => ("text" in part ? part.text : "$")).join(""),
+    );
+    if (url.origin.scheme === "http" && !(this.#allowLoopback && isLoopback)) {
+      this.fault(path, "https (http only to 127.0.0.1 or localhost, with allow_loopback_http: true)");
+    }
+    this.#hosts.push(url.origin.authority);
+  }
+
+  /** The file's own list of hosts, or else those that its URLs write out. */
+  allowedHosts(path: Path, texts: readonly string[] | undefined): readonly Template[] {
+    if (texts === undefined) return this.#hosts;
+    return texts.map((text, at) => {
+      const known = (name: string) => this.fields.get(name)?.mayBeHost === true;
+      const template = this.template([...path, at], text, known);
+      const sample = template.map((part) => ("text" in part ? part.text : "x")).join("");
+      const tooWide = sample.startsWith("*.") && sample.split(".").length < 3;
+      if (!HOST_TEXT.test(sample) || tooWide)
+        this.fault([...path, at], "a host such as api.example.com, or *.example.com");
+      return template;
+    });
+  }
+}

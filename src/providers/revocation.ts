@@ -1,0 +1,86 @@
+import type { OAuthCredential } from "../tokens/credential.ts";
+import type { Revocation, VendorContext } from "../tokens/vendor.ts";
+import { isSuccessStatus, judge, type ReadAnswer, readAnswer } from "./answer.ts";
+import { isObject } from "./expression/values.ts";
+import type { Provider } from "./provider.ts";
+import { buildRequest } from "./request.ts";
+import type { Send } from "./send.ts";
+import { variablesOf } from "./template.ts";
+import { identityOf } from "./token-request.ts";
+
+const TIMEOUT_MS = 10_000;
+
+type Plan = NonNullable<Provider["revocation"]>;
+type Kind = Plan["tokens"][number];
+
+/** Ends a grant at the provider (RFC 7009), the refresh token first, because it could mint again. Never throws. */
+export async function revokeGrant(
+  send: Send,
+  provider: Provider,
+  context: VendorContext,
+): Promise<Revocation> {
+  const { credential } = context;
+  const plan = provider.revocation;
+  if (plan === undefined || credential.kind !== "oauth") return "unsupported";
+  let outcome: Revocation = "unsupported";
+  for (const kind of plan.tokens) {
+    const token = tokenOf(credential, kind);
+    if (token === undefined) continue;
+    const one = await revokeOne(send, provider, plan, context, kind, token);
+    if (one === "still_live") return "still_live";
+    if (one === "revoked") outcome = "revoked";
+  }
+  return outcome;
+}
+
+function tokenOf(credential: OAuthCredential, kind: Kind): string | undefined {
+  return kind === "refresh_token" ? credential.refreshToken?.reveal() : credential.accessToken.reveal();
+}
+
+async function revokeOne(
+  send: Send,
+  provider: Provider,
+  plan: Plan,
+  context: VendorContext,
+  kind: Kind,
+  token: string,
+): Promise<Revocation> {
+  // A file that names the token itself puts it where it belongs.
+  const templates = [
+    plan.url.path,
+    plan.url.query,
+    ...[...plan.params, ...plan.headers].map(([, template]) => template),
+  ];
+  const named = templates.some((template) => variablesOf(template).includes("token"));
+  try {
+    const request = buildRequest({
+      provider,
+      account: context.account,
+      plan,
+      client: identityOf(context),
+      clientAuth: plan.clientAuth,
+      variables: { token, token_type_hint: kind },
+      params: named
+        ? []
+        : [
+            ["token", token],
+            ["token_type_hint", kind],
+          ],
+      timeoutMs: TIMEOUT_MS,
+    });
+    const sent = await send(request);
+    return sent.kind === "answer" ? verdict(plan, readAnswer(sent)) : "still_live";
+  } catch {
+    return "still_live";
+  }
+}
+
+/** RFC 7009 §2.2: 200 for unknown tokens too. Some say so with an error instead, or with 404 for a deletion. */
+function verdict(plan: Plan, answer: ReadAnswer): Revocation {
+  const isGone =
+    plan.success === undefined ? isSuccessStatus(answer.status) : judge(plan.success, answer) === true;
+  if (isGone || (plan.method === "DELETE" && answer.status === 404)) return "revoked";
+  const code = isObject(answer.body) ? answer.body["error"] : undefined;
+  if (code === "invalid_token") return "revoked";
+  return code === "unsupported_token_type" ? "unsupported" : "still_live";
+}

@@ -1,0 +1,57 @@
+import { KeyturnError } from "../errors.ts";
+import type { VendorContext, Verification } from "../tokens/vendor.ts";
+import { isSuccessStatus, judge, type ReadAnswer, readAnswer } from "./answer.ts";
+import { authorizationFor } from "./authorization.ts";
+import type { Provider } from "./provider.ts";
+import { buildRequest } from "./request.ts";
+import type { Outbound, Send } from "./send.ts";
+
+const TIMEOUT_MS = 10_000;
+
+/** Asks the provider whether the credential still works, by the file's verification request. Never throws. */
+export async function verifyCredential(
+  send: Send,
+  provider: Provider,
+  context: VendorContext,
+): Promise<Verification> {
+  const plan = provider.verification;
+  if (plan === undefined) return { kind: "unclear", cause: "no_verification" };
+  try {
+    const sent = await send(verificationRequest(provider, plan, context));
+    if (sent.kind !== "answer") return { kind: "unclear", cause: sent.cause };
+    return verdict(plan, readAnswer(sent));
+  } catch (error) {
+    return { kind: "unclear", cause: error instanceof KeyturnError ? error.reason : "internal_error" };
+  }
+}
+
+type Plan = NonNullable<Provider["verification"]>;
+
+function verificationRequest(provider: Provider, plan: Plan, context: VendorContext): Outbound {
+  const { headers, queryParameters } = authorizationFor(provider, context);
+  const request = buildRequest({
+    provider,
+    account: context.account,
+    plan,
+    client: undefined,
+    clientAuth: "none",
+    headers: Object.entries(headers.reveal()),
+    timeoutMs: TIMEOUT_MS,
+  });
+  const url = new URL(request.url);
+  for (const [name, value] of Object.entries(queryParameters.reveal())) url.searchParams.set(name, value);
+  return { ...request, url: url.href };
+}
+
+/** Throttling and the provider's own trouble tell nothing about a credential, whatever the file's predicates say. */
+function verdict(plan: Plan, answer: ReadAnswer): Verification {
+  const { status } = answer;
+  const unclear: Verification = { kind: "unclear", cause: `status_${status}` };
+  if (status === 429 || status === 408 || status >= 500) return unclear;
+  const isRefused =
+    plan.refused === undefined ? status === 401 || status === 403 : judge(plan.refused, answer) === true;
+  if (isRefused) return { kind: "refused", status };
+  const isAccepted =
+    plan.accepted === undefined ? isSuccessStatus(status) : judge(plan.accepted, answer) === true;
+  return isAccepted ? { kind: "accepted", status } : unclear;
+}

@@ -1,0 +1,220 @@
+import type { DescMessage, DescMethod, DescService, MessageShape } from "@bufbuild/protobuf";
+import { fromBinary, toBinary } from "@bufbuild/protobuf";
+import {
+  type handleServerStreamingCall,
+  type handleUnaryCall,
+  type Metadata,
+  type MethodDefinition,
+  type Server,
+  type ServerWritableStream,
+  status,
+  type UntypedServiceImplementation,
+} from "@grpc/grpc-js";
+import type { Clock } from "../clock.ts";
+import { KeyturnError } from "../errors.ts";
+import { type Caller, type Callers, requireRpc } from "./policy.ts";
+import { toKeyturnError, toServiceError } from "./status.ts";
+
+/** Who calls, and until when: all that a handler needs to know of the wire. */
+export interface Call {
+  readonly caller: Caller;
+  /** Boot clock. Infinity without a deadline. */
+  readonly untilBootMs: number;
+  /** Aborts when the caller has gone. */
+  readonly signal: AbortSignal;
+  /** `AccountService/GetAccount`. */
+  readonly rpc: string;
+}
+
+type Message<M extends DescMessage> = MessageShape<M>;
+
+/** Answers with a message, or with the bytes of one. */
+export type Unary = (request: never, call: Call) => unknown;
+/** Sends as fast as `send` resolves, which is as fast as the caller reads. */
+export type Streaming = (
+  request: never,
+  call: Call,
+  send: (message: unknown) => Promise<void>,
+) => Promise<void>;
+
+export type Handlers = Readonly<Record<string, { readonly unary: Unary } | { readonly stream: Streaming }>>;
+
+export function unary<I extends DescMessage, O extends DescMessage>(
+  _method: { readonly input: I; readonly output: O },
+  handler: (request: Message<I>, call: Call) => Message<O> | Uint8Array | Promise<Message<O> | Uint8Array>,
+): { readonly unary: Unary } {
+  return { unary: handler as Unary };
+}
+
+export function stream<I extends DescMessage, O extends DescMessage>(
+  _method: { readonly input: I; readonly output: O },
+  handler: (request: Message<I>, call: Call, send: (message: Message<O>) => Promise<void>) => Promise<void>,
+): { readonly stream: Streaming } {
+  return { stream: handler as Streaming };
+}
+
+/** How calls are let in. */
+export interface Door {
+  readonly clock: Clock;
+  readonly callers: Callers;
+  /** What a caller without a token is called in the audit trail: `uds` or `tcp`. */
+  readonly via: string;
+  /** A bug's own words, which no caller gets. */
+  readonly report: (what: string, context: Readonly<Record<string, string>>, cause: unknown) => void;
+}
+
+/** Leaves time for the answer to arrive before the caller gives up. */
+const DEADLINE_MARGIN_MS = 20;
+
+/** Binds a service's handlers; a method without one answers UNIMPLEMENTED. */
+export function addService(server: Server, service: DescService, handlers: Handlers, door: Door): void {
+  const definition: Record<string, MethodDefinition<Buffer, unknown>> = {};
+  const implementation: UntypedServiceImplementation = {};
+  for (const method of service.methods) {
+    definition[method.name] = definitionOf(service, method);
+    implementation[method.name] = bind(method, handlers[method.localName], door);
+  }
+  server.addService(definition, implementation);
+}
+
+function definitionOf(service: DescService, method: DescMethod): MethodDefinition<Buffer, unknown> {
+  return {
+    path: `/${service.typeName}/${method.name}`,
+    requestStream: method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming",
+    responseStream: method.methodKind === "server_streaming" || method.methodKind === "bidi_streaming",
+    // Read in the handler, where a fault becomes INVALID_ARGUMENT.
+    requestSerialize: (bytes) => bytes,
+    requestDeserialize: (bytes) => bytes,
+    responseSerialize: (message) => serialize(method, message),
+    responseDeserialize: (bytes) => bytes,
+  };
+}
+
+function serialize(method: DescMethod, message: unknown): Buffer {
+  const bytes =
+    message instanceof Uint8Array ? message : toBinary(method.output, message as MessageShape<DescMessage>);
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+function bind(method: DescMethod, handler: Handlers[string] | undefined, door: Door) {
+  if (handler === undefined) return unimplemented(method);
+  return "unary" in handler
+    ? bindUnary(method, handler.unary, door)
+    : bindStream(method, handler.stream, door);
+}
+
+function unimplemented(method: DescMethod) {
+  const error = {
+    code: status.UNIMPLEMENTED,
+    details: `${method.parent.name}.${method.name} is not part of this version.`,
+  };
+  // A unary call has its callback second; a streaming one is ended by the error itself.
+  return (call: { emit?: (name: string, error: unknown) => void }, callback?: (error: unknown) => void) =>
+    callback === undefined ? call.emit?.("error", error) : callback(error);
+}
+
+function bindUnary(method: DescMethod, handler: Unary, door: Door): handleUnaryCall<Buffer, unknown> {
+  const rpc = rpcName(method);
+  return (call, callback) => {
+    const fail = (error: unknown) => callback(failure(error, rpc, door));
+    try {
+      const gone = new AbortController();
+      call.on("cancelled", () => gone.abort());
+      const answer = handler(read(method, call.request), callOf(call, rpc, gone.signal, door));
+      if (answer instanceof Promise) answer.then((message) => callback(null, message), fail);
+      else callback(null, answer);
+    } catch (error) {
+      fail(error);
+    }
+  };
+}
+
+function bindStream(
+  method: DescMethod,
+  handler: Streaming,
+  door: Door,
+): handleServerStreamingCall<Buffer, unknown> {
+  const rpc = rpcName(method);
+  return (call) => {
+    const gone = new AbortController();
+    call.on("cancelled", () => gone.abort());
+    call.on("close", () => gone.abort());
+    const work = async () => {
+      await handler(read(method, call.request), callOf(call, rpc, gone.signal, door), (message) =>
+        write(call, message, gone.signal),
+      );
+      call.end();
+    };
+    // An error thrown between two messages leaves the same way as one thrown before the first.
+    work().catch((error: unknown) => {
+      if (!gone.signal.aborted) call.emit("error", failure(error, rpc, door));
+    });
+  };
+}
+
+/** Resolves when the caller has room for more, so that nothing piles up here. */
+function write(
+  call: ServerWritableStream<Buffer, unknown>,
+  message: unknown,
+  gone: AbortSignal,
+): Promise<void> {
+  gone.throwIfAborted();
+  if (call.write(message)) return Promise.resolve();
+  return new Promise((resolve, reject) => {
+    const onGone = () => reject(gone.reason);
+    gone.addEventListener("abort", onGone, { once: true });
+    call.once("drain", () => {
+      gone.removeEventListener("abort", onGone);
+      resolve();
+    });
+  });
+}
+
+function read(method: DescMethod, bytes: Buffer): never {
+  try {
+    return fromBinary(method.input, bytes) as never;
+  } catch (cause) {
+    throw new KeyturnError("INVALID_REQUEST", `The request is not a ${method.input.typeName}.`, {
+      violations: [{ field: "", description: `bytes of a ${method.input.typeName}` }],
+      cause,
+    });
+  }
+}
+
+function callOf(
+  call: { readonly metadata: Metadata; getDeadline(): Date | number },
+  rpc: string,
+  signal: AbortSignal,
+  door: Door,
+): Call {
+  const [authorization] = call.metadata.get("authorization");
+  const caller = door.callers.identify(
+    typeof authorization === "string" ? authorization : undefined,
+    door.via,
+  );
+  requireRpc(caller, rpc);
+  const deadlineAtMs = Number(call.getDeadline());
+  const leftMs =
+    deadlineAtMs === Number.POSITIVE_INFINITY
+      ? deadlineAtMs
+      : deadlineAtMs - door.clock.now() - DEADLINE_MARGIN_MS;
+  return { caller, untilBootMs: door.clock.boot() + leftMs, signal, rpc };
+}
+
+function failure(error: unknown, rpc: string, door: Door) {
+  if (isServiceError(error)) return error;
+  const ours = toKeyturnError(error);
+  if (ours.reason === "INTERNAL_ERROR") door.report("call failed", { rpc }, error);
+  return toServiceError(ours);
+}
+
+/** A protocol of gRPC's own, such as health, has its own codes and no reasons. */
+function isServiceError(
+  error: unknown,
+): error is Error & { readonly code: status; readonly details: string } {
+  return error instanceof Error && "code" in error && typeof error.code === "number" && "details" in error;
+}
+
+function rpcName(method: DescMethod): string {
+  return `${method.parent.name}/${method.name}`;
+}

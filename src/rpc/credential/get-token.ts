@@ -1,0 +1,56 @@
+import type { Clock } from "../../clock.ts";
+import { invalid } from "../../errors.ts";
+import { CredentialService, type GetTokenRequest } from "../../gen/keyturn/v1/credential_service_pb.js";
+import { DEFAULT_SLOT, isAccountId } from "../../tokens/account.ts";
+import type { Broker } from "../../tokens/broker.ts";
+import { type Ask, parseRevision } from "../../tokens/token.ts";
+import { type Call, unary } from "../call.ts";
+import type { Sight } from "../sight.ts";
+import { durationOf } from "../wire.ts";
+
+const MAX_VALIDITY_MS = 86_400_000;
+
+export interface GetTokenDeps {
+  readonly broker: Pick<Broker, "getToken">;
+  readonly sight: Sight;
+  readonly clock: Clock;
+  /** Longest wait of a caller without a deadline. */
+  readonly maxWaitMs: number;
+  /** Counts an opened answer for the audit trail. */
+  readonly opened: (accountId: string, caller: string) => void;
+}
+
+export function getToken(deps: GetTokenDeps) {
+  return unary(CredentialService.method.getToken, (request, call) => {
+    const ask = askOf(request);
+    const seen = deps.sight.check(call.caller, request.accountId);
+    if (seen !== undefined) return seen.then(() => answer(deps, ask, call));
+    return answer(deps, ask, call);
+  });
+}
+
+function answer(deps: GetTokenDeps, ask: Ask, call: Call): Uint8Array | Promise<Uint8Array> {
+  const untilBootMs = Math.min(call.untilBootMs, deps.clock.boot() + deps.maxWaitMs);
+  const bytes = deps.broker.getToken(ask, {
+    untilBootMs,
+    actor: { caller: call.caller.name, purpose: "token" },
+  });
+  deps.opened(ask.key.accountId, call.caller.name);
+  return bytes;
+}
+
+function askOf(request: GetTokenRequest): Ask {
+  if (!isAccountId(request.accountId)) {
+    throw invalid("account_id", "1 to 128 of A-Z a-z 0-9 . _ ~ -, starting with a letter or digit");
+  }
+  const slot = request.tokenName === "" ? DEFAULT_SLOT : request.tokenName;
+  const rejected = request.rejectedRevision === "" ? undefined : parseRevision(request.rejectedRevision);
+  if (rejected !== undefined && rejected.slot !== slot)
+    throw invalid("rejected_revision", "is of another token of this account");
+  return {
+    key: { accountId: request.accountId, slot },
+    minValidityMs: durationOf("min_validity", request.minValidity, MAX_VALIDITY_MS),
+    rejected,
+    trigger: "demand",
+  };
+}

@@ -1,0 +1,97 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import { anyPack, durationFromMs } from "@bufbuild/protobuf/wkt";
+import { Metadata, type ServiceError, status } from "@grpc/grpc-js";
+import { KeyturnError, type Reason } from "../errors.ts";
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.js";
+import { StatusSchema } from "../gen/google/rpc/status_pb.js";
+import { RateLimitSchema } from "../gen/keyturn/v1/errors_pb.js";
+
+const DOMAIN = "keyturn.dev";
+
+// Exhaustive on purpose: a new Reason does not compile until it has a code.
+const CODE: Readonly<Record<Reason, status>> = {
+  ACCOUNT_NOT_FOUND: status.NOT_FOUND,
+  PROVIDER_NOT_FOUND: status.NOT_FOUND,
+  CLIENT_NOT_FOUND: status.NOT_FOUND,
+  ACCOUNT_PENDING: status.FAILED_PRECONDITION,
+  ACCOUNT_DISABLED: status.FAILED_PRECONDITION,
+  REAUTHORIZATION_REQUIRED: status.FAILED_PRECONDITION,
+  CLIENT_MISCONFIGURED: status.FAILED_PRECONDITION,
+  CLIENT_ON_HOLD: status.FAILED_PRECONDITION,
+  IDENTITY_MISMATCH: status.FAILED_PRECONDITION,
+  TOKEN_NOT_PORTABLE: status.FAILED_PRECONDITION,
+  PROVIDER_UNAVAILABLE: status.UNAVAILABLE,
+  REFRESH_UNCERTAIN: status.UNAVAILABLE,
+  STORE_UNAVAILABLE: status.UNAVAILABLE,
+  KEK_UNAVAILABLE: status.UNAVAILABLE,
+  SHUTTING_DOWN: status.UNAVAILABLE,
+  PROVIDER_RATE_LIMITED: status.RESOURCE_EXHAUSTED,
+  CALLER_RATE_LIMITED: status.RESOURCE_EXHAUSTED,
+  SUBSCRIBER_TOO_SLOW: status.RESOURCE_EXHAUSTED,
+  BODY_TOO_LARGE: status.RESOURCE_EXHAUSTED,
+  STORE_FULL: status.RESOURCE_EXHAUSTED,
+  STATE_DISK_FULL: status.RESOURCE_EXHAUSTED,
+  INVALID_REQUEST: status.INVALID_ARGUMENT,
+  AUTHORIZATION_STATE_INVALID: status.INVALID_ARGUMENT,
+  CALLER_NOT_ALLOWED: status.PERMISSION_DENIED,
+  DESTINATION_NOT_ALLOWED: status.PERMISSION_DENIED,
+  AUTHORIZATION_DENIED: status.PERMISSION_DENIED,
+  CALLER_UNKNOWN: status.UNAUTHENTICATED,
+  CURSOR_EXPIRED: status.OUT_OF_RANGE,
+  REVISION_MISMATCH: status.ABORTED,
+  ACCOUNT_ALREADY_EXISTS: status.ALREADY_EXISTS,
+  WAIT_TIMED_OUT: status.DEADLINE_EXCEEDED,
+  INTERNAL_ERROR: status.INTERNAL,
+  SEAL_INVALID: status.INTERNAL,
+  KEK_MISMATCH: status.INTERNAL,
+};
+
+/** What a transient error says when it knows no better time. */
+const DEFAULT_RETRY_MS = 1_000;
+
+/** Anything that is not ours is a bug: its text may hold anything, so it stays in the log. */
+export function toKeyturnError(error: unknown): KeyturnError {
+  if (error instanceof KeyturnError) return error;
+  return new KeyturnError("INTERNAL_ERROR", "Something went wrong inside the sidecar; its log says what.", {
+    cause: error,
+  });
+}
+
+/** The one way an error leaves: gRPC code, sentence, and google.rpc details whose code equals it. */
+export function toServiceError(error: KeyturnError): ServiceError {
+  const code = CODE[error.reason];
+  const transient = code === status.UNAVAILABLE || code === status.RESOURCE_EXHAUSTED;
+  const retryAfterMs = error.retryAfterMs ?? (transient ? DEFAULT_RETRY_MS : undefined);
+  const details = [
+    anyPack(
+      ErrorInfoSchema,
+      create(ErrorInfoSchema, { reason: error.reason, domain: DOMAIN, metadata: { ...error.metadata } }),
+    ),
+  ];
+  if (retryAfterMs !== undefined) {
+    details.push(
+      anyPack(
+        RetryInfoSchema,
+        create(RetryInfoSchema, { retryDelay: durationFromMs(Math.ceil(retryAfterMs)) }),
+      ),
+    );
+  }
+  if (error.violations.length > 0) {
+    const fieldViolations = error.violations.map(({ field, description }) => ({ field, description }));
+    details.push(anyPack(BadRequestSchema, create(BadRequestSchema, { fieldViolations })));
+  }
+  if (error.rateLimit !== undefined) {
+    const { limit, remaining, resetAfterMs, retryAfterMs: retryMs } = error.rateLimit;
+    const message = create(RateLimitSchema, {
+      ...(limit === undefined ? {} : { limit: BigInt(Math.round(limit)) }),
+      ...(remaining === undefined ? {} : { remaining: BigInt(Math.round(remaining)) }),
+      ...(resetAfterMs === undefined ? {} : { resetAfter: durationFromMs(Math.ceil(resetAfterMs)) }),
+      ...(retryMs === undefined ? {} : { retryAfter: durationFromMs(Math.ceil(retryMs)) }),
+    });
+    details.push(anyPack(RateLimitSchema, message));
+  }
+  const metadata = new Metadata();
+  const body = toBinary(StatusSchema, create(StatusSchema, { code, message: error.message, details }));
+  metadata.set("grpc-status-details-bin", Buffer.from(body));
+  return Object.assign(new Error(error.message), { code, details: error.message, metadata });
+}

@@ -1,0 +1,457 @@
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import type { StoredEvent } from "../../src/tokens/events.ts";
+import { type Key, type Kind, key } from "../../src/tokens/records.ts";
+import type { EventLog, Store } from "../../src/tokens/store.ts";
+import { ManualClock } from "../store/manual-clock.ts";
+import { account, event, SAMPLES, transaction } from "../store/samples.ts";
+
+export interface StoreUnderTest {
+  readonly store: Store;
+  readonly events: EventLog;
+  /** Runs the janitor once. */
+  sweep(): Promise<unknown>;
+  close(): Promise<void>;
+}
+
+const ID = key("account", "acme");
+const LOCK = key("lock", "acme", "default");
+const lock = (lockId: string) => ({ lockId, instance: "one", notAfterMs: 0 });
+const ALL = ["lifecycle", "refreshed", "feed"] as const;
+const START = { storeRevision: 0, index: 0 };
+const MINUTE_MS = 60_000;
+
+/** What every store does, whatever it is made of. */
+export function describeStore(name: string, open: (clock: ManualClock) => Promise<StoreUnderTest>): void {
+  describe(`the store contract on ${name}`, () => {
+    let clock: ManualClock;
+    let under: StoreUnderTest;
+    let store: Store;
+    let events: EventLog;
+
+    beforeEach(async () => {
+      clock = new ManualClock();
+      under = await open(clock);
+      ({ store, events } = under);
+    });
+
+    afterEach(() => under.close());
+
+    const write = (of: Parameters<typeof transaction>[0]) => store.write(transaction(of));
+    const put = (id: string) => write({ writes: [{ put: key("account", id), value: account(id) }] });
+    const follow = () => {
+      const told: StoredEvent[][] = [];
+      const stop = events.follow((some) => told.push([...some]));
+      return { told, stop };
+    };
+    /** Feeds may be told a little later. */
+    const until = async (holds: () => boolean) => {
+      for (let turns = 0; turns < 1_000 && !holds(); turns += 1) await new Promise(setImmediate);
+    };
+
+    describe("records", () => {
+      it.each(Object.keys(SAMPLES) as Kind[])("gives a %s back as it was put", async (kind) => {
+        const at = { kind, parts: SAMPLES[kind].parts } as Key;
+        const { view } = await write({ writes: [{ put: at, value: SAMPLES[kind].value }], reads: [at] });
+        expect(view.get(at)?.value).toEqual(SAMPLES[kind].value);
+        const [entry] = (await store.scan(kind, "", 10)).entries;
+        expect(entry?.key).toEqual(at);
+        expect(entry?.value).toEqual(SAMPLES[kind].value);
+      });
+
+      it("reads an absent key as undefined, and the store's revision beside it", async () => {
+        const view = await store.read([ID]);
+        expect(view.get(ID)).toBeUndefined();
+        expect(view.storeRevision).toBe(0);
+      });
+
+      it("moves the revision with every write and keeps the one of the creation", async () => {
+        await put("acme");
+        await put("other");
+        await put("acme");
+        const view = await store.read([ID]);
+        expect(view.get(ID)).toMatchObject({ createRevision: 1, revision: 3 });
+        expect(view.storeRevision).toBe(3);
+      });
+
+      it("does not move the revision for a transaction that changes nothing", async () => {
+        await write({ writes: [{ remove: ID }], reads: [ID] });
+        expect((await write({ reads: [ID] })).view.storeRevision).toBe(0);
+      });
+
+      it("creates anew after a removal", async () => {
+        await put("acme");
+        await write({ writes: [{ remove: ID }] });
+        expect((await store.read([ID])).get(ID)).toBeUndefined();
+        await put("acme");
+        expect((await store.read([ID])).get(ID)).toMatchObject({ createRevision: 3, revision: 3 });
+      });
+
+      it("lets the last write of a key in a transaction count", async () => {
+        const value = account("acme");
+        const { view } = await write({
+          writes: [{ put: ID, value }, { remove: ID }, { put: ID, value: { ...value, tenant: "last" } }],
+          reads: [ID],
+        });
+        expect(view.get(ID)?.value.tenant).toBe("last");
+        expect(
+          (await write({ writes: [{ put: ID, value }, { remove: ID }], reads: [ID] })).view.get(ID),
+        ).toBe(undefined);
+      });
+
+      it("reads all records of a client, and of nobody whose name only starts the same", async () => {
+        const permit = (client: string, n: string) => ({
+          put: key("permit", "hubspot", client, n),
+          value: { attemptId: n, instance: "one" },
+        });
+        await write({
+          writes: [permit("main", "2"), permit("main", "10"), permit("main2", "0"), permit("mai", "0")],
+        });
+        const view = await store.read([{ under: "permit", parts: ["hubspot", "main"] }]);
+        expect(view.all("permit").map((entry) => entry.key.parts)).toEqual([
+          ["hubspot", "main", "10"],
+          ["hubspot", "main", "2"],
+        ]);
+        expect(view.all("budget")).toEqual([]);
+        expect(view.get(key("permit", "hubspot", "main", "2"))?.value.attemptId).toBe("2");
+      });
+
+      it("reads an account's slots, whatever is in their names", async () => {
+        const at = key("credential", "acme", "a/b %2F");
+        const { value } = SAMPLES.credential;
+        await write({
+          writes: [
+            { put: at, value },
+            { put: key("credential", "acme.", "a"), value },
+          ],
+        });
+        const view = await store.read([{ under: "credential", parts: ["acme"] }]);
+        expect(view.all("credential").map((entry) => entry.key)).toEqual([at]);
+      });
+    });
+
+    describe("expectations", () => {
+      it("apply when every revision is the expected one, 0 being absence", async () => {
+        await put("acme");
+        const result = await write({
+          expect: [
+            { key: ID, revision: 1 },
+            { key: LOCK, revision: 0 },
+          ],
+          writes: [{ put: LOCK, value: lock("l") }],
+          reads: [LOCK],
+        });
+        expect(result.applied).toBe(true);
+        expect(result.view.get(LOCK)?.revision).toBe(2);
+      });
+
+      it.each([0, 1, 3])("refuse revision %i of a record at 2, and change nothing", async (revision) => {
+        await put("acme");
+        await put("acme");
+        const { told } = follow();
+        const result = await write({
+          expect: [{ key: ID, revision }],
+          writes: [{ remove: ID }, { put: LOCK, value: lock("l") }],
+          events: [event("integrated_account:deleted")],
+          reads: [ID, LOCK],
+        });
+        expect(result.applied).toBe(false);
+        expect(result.view.get(ID)?.revision).toBe(2);
+        expect(result.view.get(LOCK)).toBeUndefined();
+        expect(result.view.storeRevision).toBe(2);
+        expect(await events.read(START, ALL, 10)).toEqual([]);
+        expect(told).toEqual([]);
+      });
+
+      it("refuse the second of two that expect the same", async () => {
+        await put("acme");
+        const change = (tenant: string) =>
+          write({
+            expect: [{ key: ID, revision: 1 }],
+            writes: [{ put: ID, value: account("acme", { tenant }) }],
+            reads: [ID],
+          });
+        const [one, two] = await Promise.all([change("one"), change("two")]);
+        expect([one.applied, two.applied]).toEqual([true, false]);
+        expect(two.view.get(ID)?.value.tenant).toBe("one");
+      });
+    });
+
+    describe("a transaction sent again", () => {
+      it("counts as applied by its events, and says them once", async () => {
+        await put("acme");
+        const { told } = follow();
+        const again = transaction({
+          expect: [{ key: ID, revision: 1 }],
+          writes: [{ remove: ID }],
+          events: [event("integrated_account:deleted"), event("feed:account_changed")],
+          reads: [ID],
+        });
+        expect((await store.write(again)).applied).toBe(true);
+        const second = await store.write(again);
+        expect(second).toMatchObject({ applied: true });
+        expect(second.view.storeRevision).toBe(2);
+        expect(await events.read(START, ALL, 10)).toHaveLength(2);
+        await until(() => told.length > 0);
+        await put("other");
+        expect(told).toHaveLength(1);
+      });
+
+      it("counts as applied by its events even when it expected nothing", async () => {
+        const again = transaction({
+          writes: [{ put: ID, value: account("acme") }],
+          events: [event("integrated_account:created")],
+          reads: [ID],
+        });
+        await store.write(again);
+        await write({ writes: [{ put: ID, value: account("acme", { tenant: "newer" }) }] });
+        const second = await store.write(again);
+        expect(second.applied).toBe(true);
+        expect(second.view.get(ID)?.value.tenant).toBe("newer");
+      });
+
+      it("counts as applied by its nonce on a record it wrote", async () => {
+        const again = transaction({
+          expect: [{ key: LOCK, revision: 0 }],
+          writes: [{ put: LOCK, value: lock("mine"), ttlMs: 35_000 }],
+          reads: [LOCK],
+        });
+        await store.write(again);
+        const second = await store.write(again);
+        expect(second.applied).toBe(true);
+        expect(second.view.get(LOCK)?.revision).toBe(1);
+      });
+
+      it("is refused when another won", async () => {
+        const take = (lockId: string) =>
+          transaction({
+            expect: [{ key: LOCK, revision: 0 }],
+            writes: [{ put: LOCK, value: lock(lockId) }],
+            reads: [LOCK],
+          });
+        const late = take("late");
+        await store.write(take("first"));
+        const result = await store.write(late);
+        expect(result.applied).toBe(false);
+        expect(result.view.get(LOCK)?.value.lockId).toBe("first");
+      });
+    });
+
+    describe("leases", () => {
+      const take = (lockId: string, ttlMs: number) =>
+        write({
+          expect: [{ key: LOCK, revision: 0 }],
+          writes: [{ put: LOCK, value: lock(lockId), ttlMs }],
+          reads: [LOCK],
+        });
+
+      it("end exactly after their time", async () => {
+        await take("a", 35_000);
+        clock.advance(34_999);
+        expect((await store.read([LOCK])).get(LOCK)?.value.lockId).toBe("a");
+        expect((await take("b", 35_000)).applied).toBe(false);
+        clock.advance(1);
+        expect((await store.read([LOCK])).get(LOCK)).toBeUndefined();
+        expect((await store.read([{ under: "lock", parts: ["acme"] }])).all("lock")).toEqual([]);
+        expect((await store.scan("lock", "", 10)).entries).toEqual([]);
+      });
+
+      it("count as absent when they are over, and are created anew", async () => {
+        await take("a", 1_000);
+        clock.advance(1_000);
+        const result = await take("b", 1_000);
+        expect(result.applied).toBe(true);
+        expect(result.view.get(LOCK)).toMatchObject({ createRevision: 2, revision: 2 });
+      });
+
+      it("do not follow a jump of the wall clock", async () => {
+        await take("a", 1_000);
+        clock.jump(3_600_000);
+        expect((await store.read([LOCK])).get(LOCK)).toBeDefined();
+        clock.jump(-7_200_000);
+        clock.advance(1_000);
+        expect((await store.read([LOCK])).get(LOCK)).toBeUndefined();
+      });
+
+      it("begin anew with every put, and end when one has none", async () => {
+        await take("a", 1_000);
+        clock.advance(900);
+        await write({ writes: [{ put: LOCK, value: lock("b"), ttlMs: 1_000 }] });
+        clock.advance(999);
+        await write({ writes: [{ put: LOCK, value: lock("c") }] });
+        clock.advance(100_000);
+        expect((await store.read([LOCK])).get(LOCK)).toMatchObject({ createRevision: 1, revision: 3 });
+      });
+    });
+
+    describe("scan", () => {
+      it("pages through a kind in one order, each once, whatever the page's size", async () => {
+        const ids = Array.from({ length: 25 }, (_, n) => `account-${n}`);
+        for (const id of ids) await put(id);
+        const whole = (await store.scan("account", "", 1_000)).entries.map(({ value }) => value.id);
+        expect([...whole].sort()).toEqual([...ids].sort());
+        for (const limit of [1, 5, 24, 25, 26]) {
+          const seen: string[] = [];
+          let pages = 0;
+          for (let after: string | undefined = ""; after !== undefined; pages += 1) {
+            const page: Awaited<ReturnType<typeof store.scan<"account">>> = await store.scan(
+              "account",
+              after,
+              limit,
+            );
+            seen.push(...page.entries.map(({ value }) => value.id));
+            after = page.next;
+          }
+          expect(seen).toEqual(whole);
+          expect(pages).toBe(Math.ceil(25 / limit));
+        }
+      });
+
+      it("goes on after a record that has been removed meanwhile", async () => {
+        for (const id of ["a", "b", "c"]) await put(id);
+        const first = await store.scan("account", "", 1);
+        const [entry] = first.entries;
+        await write({ writes: entry === undefined ? [] : [{ remove: entry.key }] });
+        const rest = await store.scan("account", first.next ?? "", 10);
+        expect(rest.entries).toHaveLength(2);
+      });
+
+      it("refuses a place of another kind", async () => {
+        await put("a");
+        await put("b");
+        const { next } = await store.scan("account", "", 1);
+        await expect(store.scan("lock", next ?? "", 1)).rejects.toMatchObject({ reason: "INVALID_REQUEST" });
+      });
+    });
+
+    describe("events", () => {
+      const say = (...of: Parameters<typeof event>[0][]) => write({ events: of.map((type) => event(type)) });
+
+      it("are kept as written, at their transaction's revision and place", async () => {
+        await put("acme");
+        const of = transaction({
+          events: [
+            event("integrated_account:created", { labels: { a: "b" } }),
+            event("feed:account_changed"),
+          ],
+        });
+        await store.write(of);
+        expect(await events.read(START, ALL, 10)).toEqual([
+          {
+            ...event("integrated_account:created", { labels: { a: "b" } }),
+            id: `${of.nonce}/0`,
+            position: { storeRevision: 2, index: 0 },
+          },
+          { ...event("feed:account_changed"), id: `${of.nonce}/1`, position: { storeRevision: 2, index: 1 } },
+        ]);
+      });
+
+      it("come in order, of the classes asked for, strictly after the position, at most the limit", async () => {
+        await say("integrated_account:created", "feed:account_changed", "integrated_account:token_refreshed");
+        await say("integrated_account:token_refreshed");
+        await say("feed:beat", "integrated_account:deleted");
+        const places = async (after: typeof START, classes: readonly (typeof ALL)[number][], limit: number) =>
+          (await events.read(after, classes, limit)).map(
+            ({ position }) => `${position.storeRevision}.${position.index}`,
+          );
+        expect(await places(START, ALL, 10)).toEqual(["1.0", "1.1", "1.2", "2.0", "3.0", "3.1"]);
+        expect(await places(START, ALL, 2)).toEqual(["1.0", "1.1"]);
+        expect(await places({ storeRevision: 1, index: 1 }, ALL, 2)).toEqual(["1.2", "2.0"]);
+        expect(await places({ storeRevision: 1, index: 0 }, ["lifecycle", "refreshed"], 10)).toEqual([
+          "1.2",
+          "2.0",
+          "3.1",
+        ]);
+        expect(await places({ storeRevision: 3, index: 1 }, ALL, 10)).toEqual([]);
+        expect(await places(START, [], 10)).toEqual([]);
+      });
+
+      it("come in order when a transaction has more than ten", async () => {
+        await write({
+          events: Array.from({ length: 100 }, (_, n) => event("feed:beat", { reason: String(n) })),
+        });
+        const read = await events.read({ storeRevision: 1, index: 3 }, ALL, 50);
+        expect(read.map(({ reason }) => Number(reason))).toEqual(Array.from({ length: 50 }, (_, n) => n + 4));
+      });
+
+      it("are told to every follower in order, each transaction once, feed records included", async () => {
+        const one = follow();
+        await say("integrated_account:created");
+        const two = follow();
+        await Promise.all([
+          say("feed:beat", "integrated_account:deleted"),
+          say("feed:slot_changed"),
+          put("acme"),
+        ]);
+        await until(() => one.told.length === 3 && two.told.length === 2);
+        const types = (told: StoredEvent[][]) => told.map((some) => some.map(({ type }) => type));
+        expect(types(one.told)).toEqual([
+          ["integrated_account:created"],
+          ["feed:beat", "integrated_account:deleted"],
+          ["feed:slot_changed"],
+        ]);
+        expect(two.told).toEqual(one.told.slice(1));
+        expect(one.told.flat()).toEqual(await events.read(START, ALL, 10));
+      });
+
+      it("are not told to one who has stopped", async () => {
+        const { told, stop } = follow();
+        stop();
+        await say("feed:beat");
+        await put("acme");
+        expect(told).toEqual([]);
+      });
+
+      it("are bounded by the newest position, after which only what comes later is read", async () => {
+        await say("feed:beat", "feed:beat");
+        const { newest, oldest } = await events.bounds();
+        expect(newest.storeRevision).toBe(1);
+        expect(oldest).toEqual({ lifecycle: START, refreshed: START, feed: START });
+        expect(await events.read(newest, ALL, 10)).toEqual([]);
+        await say("feed:slot_changed");
+        expect((await events.read(newest, ALL, 10)).map(({ type }) => type)).toEqual(["feed:slot_changed"]);
+      });
+
+      it("are dropped past their class's retention, after the mark of what is gone has moved", async () => {
+        const say = (type: Parameters<typeof event>[0]) =>
+          write({ events: [event(type, { timeMs: clock.now() })] });
+        await say("integrated_account:created");
+        await say("integrated_account:token_refreshed");
+        await say("feed:beat");
+        clock.advance(6 * MINUTE_MS);
+        await say("feed:beat");
+        await under.sweep();
+        expect(await events.read(START, ALL, 10)).toHaveLength(4);
+        clock.advance(15 * MINUTE_MS);
+        await under.sweep();
+        const left = await events.read(START, ALL, 10);
+        expect(left.map(({ position }) => position.storeRevision)).toEqual([1, 4]);
+        const { oldest } = await events.bounds();
+        expect(oldest).toEqual({
+          lifecycle: START,
+          refreshed: { storeRevision: 2, index: 0 },
+          feed: { storeRevision: 3, index: 0 },
+        });
+        clock.advance(7 * 24 * 60 * MINUTE_MS);
+        await under.sweep();
+        expect(await events.read(START, ALL, 10)).toEqual([]);
+        expect((await events.bounds()).oldest.lifecycle).toEqual({ storeRevision: 1, index: 0 });
+      });
+
+      it("are kept for as long as their five minutes hold one within the retention", async () => {
+        const timeMs = Math.ceil(clock.now() / (5 * MINUTE_MS)) * 5 * MINUTE_MS;
+        clock.advance(timeMs - clock.now());
+        await write({ events: [event("feed:beat", { timeMs })] });
+        clock.advance(20 * MINUTE_MS - 1);
+        await under.sweep();
+        expect(await events.read(START, ALL, 10)).toHaveLength(1);
+        clock.advance(1);
+        await under.sweep();
+        expect(await events.read(START, ALL, 10)).toEqual([]);
+      });
+
+      it("have an identity", () => {
+        expect(events.identity).not.toBe("");
+      });
+    });
+  });
+}

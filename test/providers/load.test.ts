@@ -1,0 +1,223 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { afterEach, describe, expect, it } from "vitest";
+import { faultText, lintProvider, loadCatalogue } from "../../src/providers/load.ts";
+import { oauthFile, SHIPPED, SHIPPED_NAMES } from "./stage.ts";
+
+const folders: string[] = [];
+afterEach(() => {
+  for (const folder of folders.splice(0)) rmSync(folder, { recursive: true });
+});
+
+function folder(files: Record<string, string>): string {
+  const path = mkdtempSync(join(tmpdir(), "keyturn-providers-"));
+  folders.push(path);
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(path, name), text);
+  return path;
+}
+
+const lint = (text: string) => lintProvider(text, "acme.yaml").map(faultText);
+
+describe("loading provider files", () => {
+  it("loads every shipped file", () => {
+    const loaded = loadCatalogue([SHIPPED]);
+    expect(loaded.ok ? loaded.catalogue.names : loaded.faults.map(faultText)).toEqual(SHIPPED_NAMES);
+  });
+
+  it("lets a user's file replace a shipped one of the same name, in JSON too", () => {
+    const own = folder({
+      "google.json": JSON.stringify({
+        credentials: { format: "api_key" },
+        authorization: { format: "bearer" },
+      }),
+    });
+    const loaded = loadCatalogue([SHIPPED, own]);
+    expect(loaded.ok && loaded.catalogue.get("google")?.file.credentials.format).toBe("api_key");
+    expect(loaded.ok && loaded.catalogue.get("slack")?.name).toBe("slack");
+  });
+
+  it("gives no catalogue at all when one file is faulty, and names every fault of every file", () => {
+    const own = folder({
+      "a.yaml": "credentials: 3\n",
+      "b.yaml": oauthFile("errors: $eval('1')\n"),
+      "c.yaml": oauthFile(),
+    });
+    const loaded = loadCatalogue([own]);
+    const texts = loaded.ok ? [] : loaded.faults.map(faultText);
+    expect(
+      texts.some((text) => text.startsWith(join(own, "a.yaml:1:14: credentials: expected object"))),
+    ).toBe(true);
+    expect(texts.some((text) => text.startsWith(join(own, "b.yaml:")))).toBe(true);
+    expect(texts.some((text) => text.includes("c.yaml"))).toBe(false);
+  });
+
+  it("refuses two files for one provider in one folder, and a folder that is not there", () => {
+    const own = folder({ "a.yaml": oauthFile(), "a.json": "{}" });
+    const loaded = loadCatalogue([own, join(own, "missing")]);
+    expect(loaded.ok).toBe(false);
+    const texts = loaded.ok ? "" : loaded.faults.map(faultText).join("\n");
+    expect(texts).toContain("one file a provider");
+    expect(texts).toContain("ENOENT");
+  });
+
+  it("names file, line, column, dotted path and what is expected", () => {
+    const text = `credentials:
+  format: oauth2
+  config:
+    auth: { tokenHost: https://a.example }
+    options: { authorizationMethod: headers }
+authorization:
+  - { format: bearer, config: { pth: x } }
+refresh: { max_concurrent: 0 }
+surprise: 1
+`;
+    expect(lint(text)).toEqual([
+      'acme.yaml:5:37: credentials.config.options.authorizationMethod: expected one of "header", "body", "none"',
+      "acme.yaml:7:33: authorization.0.config.pth: is not a known member; remove it or correct its spelling",
+      "acme.yaml:8:28: refresh.max_concurrent: Too small: expected number to be >=1",
+      "acme.yaml:9:1: surprise: is not a known member; remove it or correct its spelling",
+    ]);
+  });
+
+  it("says where in an expression the fault is", () => {
+    expect(lint(oauthFile('errors: body.error = 1 and $eval("x")'))[0]).toMatch(
+      /^acme\.yaml:7:34: errors: expected one of the functions/,
+    );
+  });
+
+  it.each([
+    [
+      "an undeclared variable in the host",
+      oauthFile("proxy: { base_url: 'https://${where}/x' }"),
+      "nothing declares it",
+    ],
+    [
+      "an answer's field in the host without suffixes",
+      oauthFile("response: { fields: { inst: body.i } }\nproxy: { base_url: '${inst}' }"),
+      "allowed_suffixes",
+    ],
+    [
+      "an origin with only a pattern",
+      oauthFile("account_fields: { o: { pattern: '^.*$' } }\nproxy: { base_url: '${o}/x' }"),
+      "allowed_suffixes",
+    ],
+    [
+      "a pattern that is not anchored",
+      oauthFile("account_fields: { s: { pattern: 'a|b' } }"),
+      "text that matches",
+    ],
+    [
+      "a pattern that could run for ever",
+      oauthFile("account_fields: { s: { pattern: '^(a+)\\1$' } }"),
+      "linear time",
+    ],
+    [
+      "a default that its own rule refuses",
+      oauthFile("account_fields: { s: { default: a.b } }"),
+      "a default",
+    ],
+    ["plain http", oauthFile("proxy: { base_url: 'http://api.acme.example' }"), "expected https"],
+    [
+      "http to loopback that it does not ask for",
+      oauthFile("proxy: { base_url: 'http://127.0.0.1:4571/' }"),
+      "expected https",
+    ],
+    [
+      "http to a host that only begins like loopback",
+      oauthFile(
+        "allow_loopback_http: true\naccount_fields: { x: { pattern: '^.*$' } }\nproxy: { base_url: 'http://127.0.0.1${x}/' }",
+      ),
+      "expected https",
+    ],
+    ["a userinfo in the URL", oauthFile("proxy: { base_url: 'https://a@b.example' }"), "without #, @"],
+    ["a fragment in the URL", oauthFile("proxy: { base_url: 'https://b.example/#x' }"), "without #, @"],
+    ["every host", oauthFile("allowed_hosts: ['*']"), "a host such as"],
+    ["a top-level domain", oauthFile("allowed_hosts: ['*.com']"), "a host such as"],
+    ["an unclosed variable", oauthFile("proxy: { base_url: 'https://b.example/${x' }"), "without #"],
+    ["an alias", oauthFile("setup: &a { notes: x }\nproxy: *a"), "aliases"],
+    ["two members of one name", oauthFile("errors: a\nerrors: b"), "unique"],
+    ["a tag", oauthFile("errors: !!js/function 'x'"), "tag"],
+    [
+      "a field declared twice",
+      oauthFile("account_fields: { a: {} }\nresponse: { fields: { a: body.a } }"),
+      "no other field",
+    ],
+    [
+      "a broken header name",
+      oauthFile().replace(
+        "{ format: bearer, config: { path: oauth.token.access_token } }",
+        "{ format: header, config: { name: 'X Y', value: 'x' } }",
+      ),
+      "a header name",
+    ],
+  ])("does not load %s", (_what, text, expected) => {
+    expect(lint(text).join("\n")).toContain(expected);
+  });
+
+  it("does not load a file whose name is no provider's name", () => {
+    expect(lintProvider(oauthFile(), "Acme Inc.yaml").map(faultText)[0]).toContain(
+      "the file's name is the provider's",
+    );
+  });
+
+  it("never throws, whatever text it is given", () => {
+    fc.assert(
+      fc.property(fc.oneof(fc.string(), fc.json(), fc.string({ unit: "binary" })), (text) => {
+        expect(Array.isArray(lintProvider(text, "acme.yaml"))).toBe(true);
+      }),
+      { numRuns: 300 },
+    );
+  });
+
+  it("tells a fault with its place when any member of a good file becomes anything else", () => {
+    const good = {
+      credentials: {
+        format: "oauth2",
+        config: { auth: { tokenHost: "https://a.example" }, scope: ["a"], options: { bodyFormat: "form" } },
+      },
+      authorization: { format: "bearer", config: {} },
+      refresh: { resend_safe: true },
+      response: { fields: { x: "body.x" } },
+    };
+    const paths = [
+      ["credentials"],
+      ["credentials", "config"],
+      ["credentials", "config", "auth"],
+      ["credentials", "config", "options"],
+      ["authorization"],
+      ["refresh"],
+      ["response"],
+      ["response", "fields"],
+    ];
+    fc.assert(
+      fc.property(
+        fc.constantFrom(...paths),
+        fc.string({ minLength: 1 }),
+        fc.jsonValue(),
+        (path, name, value) => {
+          const copy: unknown = structuredClone(good);
+          const at = path.reduce<Record<string, unknown>>(
+            (node, step) => node[step] as Record<string, unknown>,
+            copy as Record<string, unknown>,
+          );
+          Object.defineProperty(at, name, { value, enumerable: true, configurable: true, writable: true });
+          for (const fault of lintProvider(JSON.stringify(copy, undefined, 2), "acme.json")) {
+            expect(fault.line).toBeGreaterThanOrEqual(1);
+            expect(fault.column).toBeGreaterThanOrEqual(1);
+            expect(fault.message).not.toBe("");
+          }
+        },
+      ),
+      { numRuns: 300 },
+    );
+  });
+
+  it("loads a file within a few milliseconds once warm", () => {
+    loadCatalogue([SHIPPED]);
+    const startedAt = performance.now();
+    loadCatalogue([SHIPPED]);
+    expect((performance.now() - startedAt) / SHIPPED_NAMES.length).toBeLessThan(20);
+  });
+});

@@ -1,0 +1,23 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { providerJsonSchema } from "../../src/providers/schema.ts";
+import { providerOf, SHIPPED } from "./stage.ts";
+
+describe("provider file schema", () => {
+  it("loads the article's example byte for byte", () => {
+    const text = readFileSync(join(import.meta.dirname, "fixtures/article-example.json"), "utf8");
+    const { token, authorization } = providerOf(text, "article-example");
+    expect(token?.request.url.source).toBe("https://login.salesforce.com/services/oauth2/token");
+    expect(token?.clientAuth).toBe("header");
+    expect(token?.request.bodyFormat).toBe("form");
+    expect(token?.scopes).toEqual(["read", "write"]);
+    expect(authorization).toEqual([{ format: "bearer", path: "oauth.token.access_token" }]);
+  });
+
+  it("is published as the JSON Schema that stands in providers/schema.json", () => {
+    expect(JSON.parse(readFileSync(join(SHIPPED, "schema.json"), "utf8"))).toEqual(
+      JSON.parse(providerJsonSchema()),
+    );
+  });
+});

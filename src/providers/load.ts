@@ -36,6 +36,8 @@ export interface Fault {
 /** All providers of one moment. Never changed: a reload makes another one. */
 export interface Catalogue {
   get(name: string): Provider | undefined;
+  /** The path it was read from; undefined when it was not read from a file. */
+  source(name: string): string | undefined;
   /** Sorted by name. */
   readonly names: readonly string[];
 }
@@ -71,11 +73,18 @@ export function loadCatalogue(directories: readonly string[]): Loaded {
     if ("faults" in read) faults.push(...read.faults);
     else providers.set(name, read);
   }
-  return faults.length > 0 ? { ok: false, faults } : { ok: true, catalogue: catalogueOf(providers) };
+  return faults.length > 0 ? { ok: false, faults } : { ok: true, catalogue: catalogueOf(providers, files) };
 }
 
-export function catalogueOf(providers: ReadonlyMap<string, Provider>): Catalogue {
-  return { get: (name) => providers.get(name), names: [...providers.keys()].sort() };
+export function catalogueOf(
+  providers: ReadonlyMap<string, Provider>,
+  sources: ReadonlyMap<string, string> = new Map(),
+): Catalogue {
+  return {
+    get: (name) => providers.get(name),
+    source: (name) => sources.get(name),
+    names: [...providers.keys()].sort(),
+  };
 }
 
 /** Checks the text of one file as loading would; `file` is what faults call it. Empty: it would load. */

@@ -59,6 +59,13 @@ export interface Door {
   readonly callers: Callers;
   /** What a caller without a token is called in the audit trail: `uds` or `tcp`. */
   readonly via: string;
+  /**
+   * Writes down that an act begins; what it returns writes down how it ended. Its failure fails the call. Undefined:
+   * nothing on this listener is an administrative act.
+   */
+  readonly act:
+    | ((rpc: string, caller: string, account: string) => Promise<(outcome: string) => Promise<void>>)
+    | undefined;
   /** A bug's own words, which no caller gets. */
   readonly report: (what: string, context: Readonly<Record<string, string>>, cause: unknown) => void;
 }
@@ -120,7 +127,11 @@ function bindUnary(method: DescMethod, handler: Unary, door: Door): handleUnaryC
     try {
       const gone = new AbortController();
       call.on("cancelled", () => gone.abort());
-      const answer = handler(read(method, call.request), callOf(call, rpc, gone.signal, door));
+      const request = read(method, call.request);
+      const seen = callOf(call, rpc, gone.signal, door);
+      const answer = isAct(method, door)
+        ? audited(request, seen, door, () => handler(request, seen))
+        : handler(request, seen);
       if (answer instanceof Promise) answer.then((message) => callback(null, message), fail);
       else callback(null, answer);
     } catch (error) {
@@ -150,6 +161,30 @@ function bindStream(
       if (!gone.signal.aborted) call.emit("error", failure(error, rpc, door));
     });
   };
+}
+
+const READS = /^(Get|List|Explain|Export|Query|Verify|Lint|Watch|Check)/;
+
+function isAct(method: DescMethod, door: Door): boolean {
+  return door.act !== undefined && !READS.test(method.name);
+}
+
+/** An act that cannot be written down does not happen. */
+async function audited<T>(
+  request: { readonly accountId?: string },
+  call: Call,
+  door: Door,
+  work: () => T,
+): Promise<Awaited<T>> {
+  const end = await door.act?.(call.rpc, call.caller.name, request.accountId ?? "");
+  try {
+    const done = await work();
+    await end?.("ok");
+    return done;
+  } catch (error) {
+    await end?.(toKeyturnError(error).reason);
+    throw error;
+  }
 }
 
 /** Resolves when the caller has room for more, so that nothing piles up here. */

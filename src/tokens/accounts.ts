@@ -186,10 +186,9 @@ export class Accounts {
       const nowMs = this.#world.clock.now();
       const draft = new Draft();
       const slots = Object.entries(changed.slots);
-      // One record for each slot, since schedules are kept by slot; a disabled one is due never.
+      // One record for each slot, since schedules are kept by slot.
       for (const [name, slot] of slots.length === 0 ? [["", undefined] as const] : slots) {
-        const shown = changed.disabled && slot !== undefined ? { ...slot, nextRefreshAtMs: undefined } : slot;
-        draft.event(slotEvent(type, changed, name, shown, nowMs, reason));
+        draft.event(slotEvent(type, changed, name, slot, nowMs, reason));
       }
       return { draft, account: { ...changed, updatedAtMs: nowMs } };
     });

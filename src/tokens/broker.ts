@@ -2,6 +2,7 @@ import type { KeyturnError } from "../errors.ts";
 import type { Account, SlotKey } from "./account.ts";
 import { type Decision, decide, errorFor, rejectsCurrent } from "./decide.ts";
 import type { Flight } from "./flight.ts";
+import { isValid } from "./freshness.ts";
 import type { Known } from "./known.ts";
 import { openCredential } from "./opening.ts";
 import { key } from "./records.ts";
@@ -68,8 +69,12 @@ export class Broker {
     for (let round = 0; round < MAX_ROUNDS; round += 1) {
       const { account, decision } = await this.#decision(ask, waiting);
       switch (decision.kind) {
-        case "serve":
-          return this.#answer(ask.key, waiting);
+        case "serve": {
+          const answer = await this.#answer(ask.key, waiting);
+          // The KEK may have taken seconds: what has ended meanwhile is not handed out.
+          if (isValid(account.slots[ask.key.slot]?.expiresAtMs, this.#world.clock.now())) return answer;
+          break;
+        }
         case "refuse":
           throw decision.error;
         case "flag":

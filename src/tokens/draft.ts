@@ -76,17 +76,17 @@ export function slotEvent(
     reason,
     revision: slot === undefined ? "" : revisionOf(account, slotName, slot.generation),
     detail: {
-      ...(slot === undefined ? {} : { generation: String(slot.generation), ...dueDetail(slot) }),
+      ...(slot === undefined ? {} : { generation: String(slot.generation), ...dueDetail(account, slot) }),
       ...detail,
     },
   };
 }
 
-/** Schedules are fed by events, so each says when its slot is next due. */
-function dueDetail(slot: SlotState): Readonly<Record<string, string>> {
+/** Schedules are fed by events, so each says when its slot is next due; while the account is disabled that is never. */
+function dueDetail(account: Account, slot: SlotState): Readonly<Record<string, string>> {
   return {
     ...(slot.expiresAtMs === undefined ? {} : { expires_at_ms: String(slot.expiresAtMs) }),
-    ...(slot.state === "active" && slot.nextRefreshAtMs !== undefined
+    ...(!account.disabled && slot.state === "active" && slot.nextRefreshAtMs !== undefined
       ? { next_refresh_at_ms: String(Math.round(slot.nextRefreshAtMs)) }
       : {}),
   };

@@ -80,17 +80,17 @@ export class Replay {
   /** After its provider's file was mended: reads the kept answer again. */
   async remap(slot: SlotKey, actor: Actor): Promise<Replayed> {
     const entries = await this.#world.journal.entries();
-    const entry = entries.find((one) => one.accountId === slot.accountId && one.slot === slot.slot);
-    if (entry !== undefined) return this.entry(entry, actor);
-    throw new KeyturnError(
-      "INVALID_REQUEST",
-      "account_id: this sidecar's journal keeps no answer for this account",
-      {
-        violations: [
-          { field: "account_id", description: "an account whose kept answer lies on this sidecar's disk" },
-        ],
-      },
-    );
+    const kept = entries.filter((one) => one.accountId === slot.accountId && one.slot === slot.slot);
+    if (kept.length === 0) {
+      const field = "account_id";
+      const text = `${field}: this sidecar's journal keeps no answer for this account`;
+      const description = "an account whose kept answer lies on this sidecar's disk";
+      throw new KeyturnError("INVALID_REQUEST", text, { violations: [{ field, description }] });
+    }
+    // An answer that a new credential has superseded lies before the one that counts.
+    let replayed: Replayed = "settled";
+    for (const entry of kept) replayed = await this.entry(entry, actor);
+    return replayed;
   }
 
   async #settle(

@@ -200,3 +200,11 @@ describe("shipped provider files", () => {
     });
   });
 });
+
+describe("shipped settings that could cost a grant", () => {
+  it("resends after a lost answer only where the vendor does not rotate or keeps old refresh tokens", () => {
+    const names = ["google", "hubspot", "microsoft", "salesforce", "simulator", "slack", "zoho-crm", "zoom"];
+    const safe = names.filter((name) => vendorsOf(shipped(name)).vendors.rules(name)?.resendSafe);
+    expect(safe).toEqual(["hubspot", "microsoft", "zoho-crm"]);
+  });
+});

@@ -99,7 +99,7 @@ describe("verification", () => {
       resendSafe: false,
       refreshesWithoutToken: false,
     });
-    expect(rules("google")).toMatchObject({ canVerify: false, resendSafe: true });
+    expect(rules("microsoft")).toMatchObject({ canVerify: false, resendSafe: true });
     expect(rules("hubspot")).toMatchObject({ maxConcurrent: 5 });
   });
 });

@@ -1,0 +1,330 @@
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { type Audit, createAudit } from "./audit/audit.ts";
+import { verifyAudit } from "./audit/verify.ts";
+import { type Clock, systemClock } from "./clock.ts";
+import { loadCallers } from "./config/callers.ts";
+import { checkSocketPath, defaultRuntimeDir, defaultStateDir, socketPath } from "./config/paths.ts";
+import type { Config } from "./config/schema.ts";
+import { createEgress } from "./egress/egress.ts";
+import { KeyturnError } from "./errors.ts";
+import { type DiskJournal, openJournal } from "./journal/journal.ts";
+import type { Log } from "./log.ts";
+import { type Catalogue, faultText, lintProvider, loadCatalogue } from "./providers/load.ts";
+import { createVendors } from "./providers/vendors.ts";
+import { answerRenderer } from "./rpc/credential/answer.ts";
+import type { Address } from "./rpc/listener.ts";
+import { type RunningServers, startServers } from "./rpc/servers.ts";
+import { createSealer, type KekAct } from "./seal/envelope.ts";
+import { openLocalKek, takeKeyring } from "./seal/kek/local.ts";
+import { createProcessSeal } from "./seal/process-seal.ts";
+import { checkEpoch, instanceOf, openStateDir } from "./state.ts";
+import { type EmbeddedStore, openEmbeddedStore } from "./store/embedded/open.ts";
+import { Heart } from "./tokens/heart.ts";
+import { Keys } from "./tokens/keys.ts";
+import { key } from "./tokens/records.ts";
+import type { World } from "./tokens/world.ts";
+import { uuidV7 } from "./uuid.ts";
+
+const HOUSEKEEPING_MS = 60_000;
+/** What closing takes beyond the exchanges' own grace. */
+const CLOSE_WITHIN_MS = 2_000;
+
+export interface SidecarOptions {
+  readonly config: Config;
+  readonly env: NodeJS.ProcessEnv;
+  readonly log: Log;
+  /** Where the shipped provider files are. */
+  readonly shippedProviders: string;
+}
+
+export interface Sidecar {
+  readonly data: string;
+  readonly admin: string;
+  readonly instance: string;
+  /** Reads the provider files again, all or nothing; INVALID_REQUEST names every fault. */
+  reload(): void;
+  /** Returns the attempts whose outcome could not be saved in time. */
+  stop(): Promise<readonly string[]>;
+}
+
+/** A whole sidecar: world, heart, doors. Rejects before anything is served when a part of it cannot be had. */
+export async function startSidecar({ config, env, log, shippedProviders }: SidecarOptions): Promise<Sidecar> {
+  const clock = systemClock();
+  requireMeant(config, log);
+  const stateDir = config.state_dir ?? defaultStateDir(env);
+  openStateDir(stateDir);
+  const directories = [shippedProviders, ...config.providers.directories];
+  let catalogue = readProviders(directories);
+  const undo: (() => Promise<unknown>)[] = [];
+  try {
+    const store = await openEmbeddedStore({
+      directory: stateDir,
+      environment: config.environment,
+      clock,
+      report: (error) => log("store", {}, error),
+    });
+    undo.push(() => store.close());
+    const journal = await openJournal({ directory: join(stateDir, "journal") });
+    undo.push(() => journal.close());
+    checkEpoch(stateDir, store.epoch, (await journal.entries()).length);
+    const instance = instanceOf(stateDir);
+    const audit = await createAudit({
+      instance,
+      clock,
+      to: config.audit.to === "stdout" ? { stream: process.stdout } : { directory: join(stateDir, "audit") },
+      everyOpen: config.audit.every_open,
+      retentionDays: Math.max(1, Math.floor(config.audit.retention / 86_400_000)),
+    });
+    undo.push(() => audit.close());
+    const kek = await openKek(config, env, stateDir, store, journal, clock);
+    const sealer = createSealer({
+      kek,
+      environment: config.environment,
+      clock,
+      audit: (act) => audit.record(kekRecord(act)),
+    });
+    const egress = createEgress({ clock });
+    undo.push(() => egress.close());
+    const vendors = createVendors({ catalogue: () => catalogue, send: (request) => egress.request(request) });
+    const world: World = {
+      instance,
+      clock,
+      random: Math.random,
+      newId: () => randomBytes(12).toString("base64url"),
+      store: store.store,
+      events: store.events,
+      sealer,
+      journal,
+      vendors,
+      vault: createProcessSeal(),
+      render: answerRenderer(vendors),
+      report: log,
+      maxKnownAccounts: config.cache.max_accounts,
+      defaultMaxConcurrent: config.refresh.max_concurrent,
+    };
+    const heart = new Heart(world);
+    const keys = new Keys(world, kek, sealer);
+    const servers = await startServers({
+      world,
+      heart,
+      keys,
+      environment: config.environment,
+      limits: config.limits,
+      rules: config.callers.file === undefined ? [] : loadCallers(config.callers.file),
+      addresses: addressesOf(config, env, stateDir),
+      newAccountId: () => uuidV7(clock.now()),
+      opened: (account, caller) => audit.warmOpen(account, caller, "token"),
+      act: actRecorder(audit),
+      providers: {
+        list: () => catalogue.names.map((name) => shown(catalogue, name)),
+        text: (name) => textOf(catalogue, name),
+        lint: (name, text) => lintProvider(text, `${name}.yaml`),
+      },
+      audit: {
+        records: () => audit.query({}),
+        verify: async () => {
+          const { records, faults } = await verifyAudit(join(stateDir, "audit"), audit.head());
+          return {
+            records,
+            faults: faults.map(({ segment, line, message }) => `${segment}:${line}: ${message}`),
+          };
+        },
+      },
+    });
+    const housekeeping = keepHouse(store, audit, instance, clock, log);
+    await heart.start();
+    servers.setServing(true);
+    log("ready", { instance, data: servers.data, admin: servers.admin });
+    return {
+      data: servers.data,
+      admin: servers.admin,
+      instance,
+      reload: () => {
+        catalogue = readProviders(directories);
+        log("provider files read again", { count: catalogue.names.length });
+      },
+      stop: () => stopSidecar({ heart, servers, housekeeping, undo, graceMs: config.shutdown_grace, log }),
+    };
+  } catch (error) {
+    for (const close of undo.reverse()) await close().catch(() => undefined);
+    throw error;
+  }
+}
+
+/** In production a KEK that lies beside its data has to be meant. */
+function requireMeant(config: Config, log: Log): void {
+  if (config.environment === "production" && !config.kek.acknowledge_local) {
+    throw new KeyturnError(
+      "INVALID_REQUEST",
+      "kek.acknowledge_local: true is needed for a local keyring in environment production",
+      {
+        violations: [
+          {
+            field: "kek.acknowledge_local",
+            description: "true, knowing that the key lies beside the data it protects",
+          },
+        ],
+      },
+    );
+  }
+  log("the KEK is a local keyring: for development and single nodes");
+}
+
+function readProviders(directories: readonly string[]): Catalogue {
+  const loaded = loadCatalogue(directories);
+  if (loaded.ok) return loaded.catalogue;
+  const violations = loaded.faults.map((fault) => ({
+    field: fault.path === "" ? fault.file : fault.path,
+    description: faultText(fault),
+  }));
+  throw new KeyturnError("INVALID_REQUEST", loaded.faults.map(faultText).join("\n"), { violations });
+}
+
+async function openKek(
+  config: Config,
+  env: NodeJS.ProcessEnv,
+  stateDir: string,
+  { store }: EmbeddedStore,
+  journal: DiskJournal,
+  clock: Clock,
+) {
+  const keyring = takeKeyring(env);
+  if (keyring !== undefined) return openLocalKek({ keyring }, clock);
+  const sealed = await Promise.all([store.scan("credential", "", 1), store.scan("client_secrets", "", 1)]);
+  // A new keyring opens nothing old, so one is made only where nothing has been sealed yet.
+  const create = sealed.every((page) => page.entries.length === 0) && (await journal.entries()).length === 0;
+  return openLocalKek({ file: config.kek.keyring_file ?? join(stateDir, "keyring.json"), create }, clock);
+}
+
+function kekRecord({ operation, context, actor, kekId, kekVersion, outcome }: KekAct) {
+  return {
+    operation: `kek.${operation}`,
+    outcome,
+    caller: actor.caller,
+    purpose: actor.purpose,
+    tenant: context?.tenant ?? "",
+    account: context?.id ?? "",
+    kekId,
+    ...(kekVersion === undefined ? {} : { kekVersion }),
+  };
+}
+
+function actRecorder(audit: Audit) {
+  return async (operation: string, caller: string, account: string) => {
+    await audit.record({ operation, caller, account, outcome: "begun" });
+    return (outcome: string) => audit.record({ operation, caller, account, outcome });
+  };
+}
+
+function addressesOf(
+  config: Config,
+  env: NodeJS.ProcessEnv,
+  stateDir: string,
+): { readonly data: Address; readonly admin: Address } {
+  const runtimeDir = defaultRuntimeDir(env, stateDir);
+  const { data, admin } = config.listeners;
+  const tls = admin.tls;
+  const withRules = config.callers.file !== undefined;
+  return {
+    data: addressOf("data", data, undefined),
+    admin: addressOf(
+      "admin",
+      admin,
+      tls === undefined
+        ? undefined
+        : { certificateFile: tls.certificate_file, keyFile: tls.key_file, clientCaFile: tls.client_ca_file },
+    ),
+  };
+
+  function addressOf(
+    name: "data" | "admin",
+    from: Config["listeners"]["data"],
+    mutual: Extract<Address, { kind: "tcp" }>["tls"],
+  ): Address {
+    const field = `listeners.${name}`;
+    if (from.tcp === undefined) {
+      const path = checkSocketPath(from.socket ?? socketPath(runtimeDir, name), `${field}.socket`);
+      return { kind: "socket", path, mode: name === "data" ? 0o660 : 0o600 };
+    }
+    if (!withRules && mutual === undefined && !from.tcp.allow_unauthenticated) {
+      throw new KeyturnError(
+        "INVALID_REQUEST",
+        `${field}.tcp: a TCP port without caller tokens needs allow_unauthenticated: true`,
+        {
+          violations: [
+            { field: `${field}.tcp.allow_unauthenticated`, description: "true, or set callers.file" },
+          ],
+        },
+      );
+    }
+    return { kind: "tcp", host: from.tcp.host, port: from.tcp.port, tls: mutual };
+  }
+}
+
+function shown(catalogue: Catalogue, name: string) {
+  const provider = catalogue.get(name);
+  const setup = provider?.file.setup;
+  return {
+    name,
+    format: provider?.file.credentials.format ?? "",
+    source: catalogue.source(name) ?? "",
+    setup: setup === undefined ? "" : JSON.stringify(setup, undefined, 2),
+    accountFields: Object.keys(provider?.file.account_fields ?? {}),
+  };
+}
+
+function textOf(catalogue: Catalogue, name: string): string | undefined {
+  const source = catalogue.source(name);
+  return source === undefined ? undefined : readFileSync(source, "utf8");
+}
+
+/** Old events go, and the store learns the audit chain's head, so that a cut tail is found. */
+function keepHouse(
+  store: EmbeddedStore,
+  audit: Audit,
+  instance: string,
+  clock: Clock,
+  log: Log,
+): AbortController {
+  const stop = new AbortController();
+  const at = key("audit_head", instance);
+  const once = async () => {
+    await store.sweep();
+    const { seq, hash } = audit.head();
+    const nonce = randomBytes(12).toString("base64url");
+    const value = { instance, seq, hash, atMs: clock.now() };
+    await store.store.write({ nonce, expect: [], writes: [{ put: at, value }], events: [], reads: [] });
+  };
+  const run = async () => {
+    while (!stop.signal.aborted) {
+      await once().catch((error: unknown) => log("housekeeping failed", { host: hostname() }, error));
+      await clock.sleep(HOUSEKEEPING_MS, stop.signal).catch(() => undefined);
+    }
+  };
+  void run();
+  return stop;
+}
+
+async function stopSidecar(parts: {
+  readonly heart: Heart;
+  readonly servers: RunningServers;
+  readonly housekeeping: AbortController;
+  readonly undo: readonly (() => Promise<unknown>)[];
+  readonly graceMs: number;
+  readonly log: Log;
+}): Promise<readonly string[]> {
+  const { heart, servers, housekeeping, undo, graceMs, log } = parts;
+  servers.setServing(false);
+  servers.endStreams();
+  const left = await heart.stop(graceMs);
+  for (const attempt of left)
+    log("attempt left open: its outcome is settled at the next start", { attempt_id: attempt });
+  housekeeping.abort();
+  await servers.close(CLOSE_WITHIN_MS);
+  for (const close of undo.toReversed())
+    await close().catch((error: unknown) => log("not closed cleanly", {}, error));
+  return left;
+}

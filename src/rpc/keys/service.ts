@@ -1,0 +1,47 @@
+import { create } from "@bufbuild/protobuf";
+import { invalid } from "../../errors.ts";
+import {
+  GetKekStatusResponseSchema,
+  KeyService,
+  RetireKekVersionResponseSchema,
+  RewrapKeysResponseSchema,
+  RotateKekResponseSchema,
+} from "../../gen/keyturn/v1/key_service_pb.js";
+import type { Keys } from "../../tokens/keys.ts";
+import { type Handlers, stream, unary } from "../call.ts";
+import { timestamp } from "../wire.ts";
+
+/** The key-encryption key's life. */
+export function keyHandlers(keys: Keys): Handlers {
+  return {
+    getKekStatus: unary(KeyService.method.getKekStatus, async () => {
+      const { kekId, newest, versions, rotationDue } = await keys.status();
+      return create(GetKekStatusResponseSchema, {
+        kekId,
+        newestVersion: newest,
+        rotationDue,
+        versions: versions.map(({ version, createdAtMs, retired, uses }) => ({
+          version,
+          createTime: timestamp(createdAtMs),
+          retired,
+          uses: BigInt(uses),
+        })),
+      });
+    }),
+    rotateKek: unary(KeyService.method.rotateKek, async () =>
+      create(RotateKekResponseSchema, { version: await keys.rotate() }),
+    ),
+    rewrapKeys: stream(KeyService.method.rewrapKeys, async ({ maxPerSecond }, call, send) => {
+      if (maxPerSecond < 0) throw invalid("max_per_second", "zero or more");
+      const actor = { caller: call.caller.name, purpose: "rewrap" };
+      for await (const { done, total, verified, finished } of keys.rewrap(actor, maxPerSecond, call.signal)) {
+        const counts = { done: BigInt(done), total: BigInt(total), verified: BigInt(verified) };
+        await send(create(RewrapKeysResponseSchema, { ...counts, finished }));
+      }
+    }),
+    retireKekVersion: unary(KeyService.method.retireKekVersion, async ({ version }) => {
+      await keys.retire(version);
+      return create(RetireKekVersionResponseSchema);
+    }),
+  };
+}

@@ -1,0 +1,64 @@
+import { randomUUID } from "node:crypto";
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { KeyturnError } from "./errors.ts";
+
+/** Makes the state directory, for its owner alone. INVALID_REQUEST when it cannot be had. */
+export function openStateDir(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    throw new KeyturnError("INVALID_REQUEST", `state_dir: ${path} cannot be made`, {
+      violations: [{ field: "state_dir", description: "a directory that can be made and written" }],
+      cause,
+    });
+  }
+}
+
+/** This state directory's identity, made once: what finds its own open attempts after a restart. */
+export function instanceOf(stateDir: string): string {
+  const path = join(stateDir, "instance");
+  const found = readText(path);
+  if (found !== undefined) return found.trim();
+  const made = randomUUID();
+  writeText(path, `${made}\n`);
+  return made;
+}
+
+/**
+ * Notices a database that is not the one this journal belongs to. With kept answers in the journal that is refused:
+ * they would be settled against the wrong records, and lost.
+ */
+export function checkEpoch(stateDir: string, storeEpoch: string, keptAnswers: number): void {
+  const path = join(stateDir, "store-epoch");
+  const known = readText(path)?.trim();
+  if (known === storeEpoch) return;
+  if (known !== undefined && keptAnswers > 0) {
+    throw new KeyturnError(
+      "INVALID_REQUEST",
+      `state_dir: the database was replaced while ${keptAnswers} kept answers wait in the journal`,
+      {
+        violations: [
+          {
+            field: "state_dir",
+            description: "the database that belongs to this journal; or move the journal aside",
+          },
+        ],
+      },
+    );
+  }
+  writeText(path, `${storeEpoch}\n`);
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return readFileSync(path, "utf8");
+  } catch {
+    return undefined;
+  }
+}
+
+function writeText(path: string, text: string): void {
+  writeFileSync(`${path}.new`, text, { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}

@@ -1,0 +1,177 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import { Client, credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
+import { startSidecar } from "../../src/app.ts";
+import { systemClock } from "../../src/clock.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import { ErrorInfoSchema } from "../../src/gen/google/rpc/error_details_pb.js";
+import { StatusSchema } from "../../src/gen/google/rpc/status_pb.js";
+import { AccountService } from "../../src/gen/keyturn/v1/account_service_pb.js";
+import { OAuthClientService } from "../../src/gen/keyturn/v1/oauth_client_service_pb.js";
+import { createLog } from "../../src/log.ts";
+import { type Simulator, type SimulatorOptions, startSimulator } from "../../src/simulator/simulator.ts";
+
+type Method<I extends DescMessage, O extends DescMessage> = DescMethod & {
+  readonly input: I;
+  readonly output: O;
+};
+
+/** A gRPC client over protobuf-es, as small as it gets. */
+export class Caller {
+  readonly #client: Client;
+
+  constructor(target: string) {
+    this.#client = new Client(target, credentials.createInsecure(), { "grpc.use_local_subchannel_pool": 1 });
+  }
+
+  call<I extends DescMessage, O extends DescMessage>(
+    method: Method<I, O>,
+    request: MessageInitShape<I>,
+    options: { readonly deadlineMs?: number; readonly token?: string } = {},
+  ): Promise<MessageShape<O>> {
+    const metadata = new Metadata();
+    if (options.token !== undefined) metadata.set("authorization", `Bearer ${options.token}`);
+    return new Promise((resolve, reject) => {
+      this.#client.makeUnaryRequest(
+        `/${method.parent.typeName}/${method.name}`,
+        (message: MessageShape<I>) => Buffer.from(toBinary(method.input, message)),
+        (bytes) => fromBinary(method.output, bytes),
+        create(method.input, request),
+        metadata,
+        { deadline: Date.now() + (options.deadlineMs ?? 15_000) },
+        (error, answer) => (error === null && answer !== undefined ? resolve(answer) : reject(error)),
+      );
+    });
+  }
+
+  stream<I extends DescMessage, O extends DescMessage>(method: Method<I, O>, request: MessageInitShape<I>) {
+    return this.#client.makeServerStreamRequest(
+      `/${method.parent.typeName}/${method.name}`,
+      (message: MessageShape<I>) => Buffer.from(toBinary(method.input, message)),
+      (bytes): MessageShape<O> => fromBinary(method.output, bytes),
+      create(method.input, request),
+    );
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+}
+
+/** The reason in an error's google.rpc.ErrorInfo. */
+export function reasonOf(error: unknown): string {
+  const [details] = (error as ServiceError).metadata?.get("grpc-status-details-bin") ?? [];
+  if (!(details instanceof Buffer)) return String(error);
+  for (const any of fromBinary(StatusSchema, details).details) {
+    if (any.typeUrl.endsWith("google.rpc.ErrorInfo")) return fromBinary(ErrorInfoSchema, any.value).reason;
+  }
+  return String(error);
+}
+
+export interface Scene {
+  readonly simulator: Simulator;
+  readonly data: Caller;
+  readonly admin: Caller;
+  readonly stateDir: string;
+  readonly logs: string[];
+  readonly targets: { readonly data: string; readonly admin: string };
+  /** An account with a grant of the simulator's, its access token expired unless said otherwise. */
+  connect(
+    id: string,
+    grant?: {
+      readonly expired?: boolean;
+      readonly lifetimeMs?: number;
+      readonly labels?: Record<string, string>;
+    },
+  ): Promise<{ readonly refreshToken: string; readonly accessToken: string }>;
+  stop(): Promise<void>;
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** A simulated provider, a sidecar beside it in this process, and the OAuth client `main`. */
+export async function scene(
+  options: Partial<SimulatorOptions> & { readonly flags?: Record<string, string> } = {},
+): Promise<Scene> {
+  const { flags = {}, ...simulated } = options;
+  const stateDir = mkdtempSync(join(tmpdir(), "keyturn-e2e-"));
+  const simulator = await startSimulator({ clock: systemClock(), ...simulated });
+  const logs: string[] = [];
+  const sockets = {
+    "listeners.data.socket": join(stateDir, "data.sock"),
+    "listeners.admin.socket": join(stateDir, "admin.sock"),
+  };
+  const config = loadConfig({
+    file: undefined,
+    env: {},
+    flags: { state_dir: stateDir, ...sockets, ...flags },
+  });
+  const log = createLog((line) => logs.push(line), Date.now);
+  const sidecar = await startSidecar({
+    config,
+    env: {},
+    log,
+    shippedProviders: join(import.meta.dirname, "../../providers"),
+  });
+  const data = new Caller(sidecar.data);
+  const admin = new Caller(sidecar.admin);
+  await admin.call(OAuthClientService.method.putClient, {
+    provider: "simulator",
+    name: "main",
+    clientId: "demo-client",
+    clientSecret: "demo-secret",
+  });
+  const stop = async () => {
+    data.close();
+    admin.close();
+    await sidecar.stop();
+    await simulator.close();
+    rmSync(stateDir, { recursive: true, force: true });
+  };
+  return {
+    simulator,
+    data,
+    admin,
+    stateDir,
+    logs,
+    targets: sidecar,
+    connect: async (id, { expired = true, lifetimeMs, labels = {} } = {}) => {
+      const grant = simulator.issueGrant({
+        clientId: "demo-client",
+        subject: id,
+        expired,
+        ...(lifetimeMs === undefined ? {} : { accessTokenLifetimeMs: lifetimeMs }),
+      });
+      await admin.call(AccountService.method.createAccount, {
+        accountId: id,
+        tenant: "acme",
+        provider: "simulator",
+        client: "main",
+        labels,
+        fields: { port: String(simulator.port) },
+        credential: {
+          kind: {
+            case: "oauth",
+            value: {
+              accessToken: grant.accessToken,
+              refreshToken: grant.refreshToken,
+              expireTime: { seconds: BigInt(Math.floor(grant.expiresAtMs / 1_000)), nanos: 0 },
+            },
+          },
+        },
+      });
+      return grant;
+    },
+    stop,
+    [Symbol.asyncDispose]: stop,
+  };
+}

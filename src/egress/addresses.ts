@@ -43,7 +43,7 @@ const GLOBAL_V6: readonly Subnet[] = [["2000::", 3], NAT64];
 
 const FORBIDDEN_V6: readonly Subnet[] = [
   ["fd00:ec2::", 32], // metadata, AWS
-  ["fd20:ce::", 32], // metadata, Google
+  ["fd20:ce::", 32], // metadata of another cloud
   ["2001::", 23], // protocol assignments: Teredo, benchmarks, ORCHID
   ["2001:db8::", 32], // documentation
   ["3fff::", 20],

@@ -46,7 +46,7 @@ export type Loaded =
   | { readonly ok: true; readonly catalogue: Catalogue }
   | { readonly ok: false; readonly faults: readonly Fault[] };
 
-/** `salesforce.yaml:12:5: credentials.format: …`, as compilers write it. */
+/** `NAME.yaml:12:5: credentials.format: …`, as compilers write it. */
 export function faultText(fault: Fault): string {
   return `${fault.file}:${fault.line}:${fault.column}: ${fault.path === "" ? "" : `${fault.path}: `}${fault.message}`;
 }

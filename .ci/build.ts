@@ -1,0 +1,35 @@
+import { chmodSync, cpSync, mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { build } from "esbuild";
+
+// One CommonJS bundle, since an ESM one breaks on the dynamic requires of its dependencies, and since Node strips no
+// types under node_modules. What is read at run time lies beside it.
+const root = join(import.meta.dirname, "..");
+const dist = join(root, "dist");
+
+// CommonJS has no top-level await and no import.meta.
+const META = "__keyturnMeta";
+const banner = `#!/usr/bin/env node
+const ${META} = { url: require("node:url").pathToFileURL(__filename).href, dirname: __dirname, filename: __filename };`;
+
+rmSync(dist, { recursive: true, force: true });
+mkdirSync(dist);
+await build({
+  entryPoints: {
+    keyturn: join(root, "src/main.ts"),
+    "store-worker": join(root, "src/store/embedded/worker.ts"),
+  },
+  outdir: dist,
+  outExtension: { ".js": ".cjs" },
+  bundle: true,
+  platform: "node",
+  target: "node24",
+  format: "cjs",
+  define: { "import.meta": META },
+  banner: { js: banner },
+  legalComments: "eof",
+  logLevel: "warning",
+});
+cpSync(join(root, "providers"), join(dist, "providers"), { recursive: true });
+cpSync(join(root, "proto/keyturn/v1"), join(dist, "proto/keyturn/v1"), { recursive: true });
+chmodSync(join(dist, "keyturn.cjs"), 0o755);

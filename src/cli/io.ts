@@ -1,0 +1,65 @@
+import type { Clock } from "../clock.ts";
+
+/** Where text goes. `process.stdout` is one. */
+export interface Outlet {
+  write(text: string): unknown;
+  readonly isTTY?: boolean | undefined;
+  /** Of a terminal; 80 when it does not say. */
+  readonly columns?: number | undefined;
+}
+
+/** All that a command sees of the process it runs in. */
+export interface Io {
+  readonly stdout: Outlet;
+  readonly stderr: Outlet;
+  readonly stdin: NodeJS.ReadableStream;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  /** Aborts on Ctrl-C: a running call is given up and the exit code is 130. */
+  readonly signal: AbortSignal;
+  /** Default: the machine's. For "3 min ago" and --expires-in; deadlines are the machine's. */
+  readonly clock?: Clock | undefined;
+}
+
+/** One fault of a provider file, and where it is. */
+export interface LintFault {
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+  /** Inside the file: `credentials.config.token_url`. */
+  readonly path: string;
+  readonly description: string;
+}
+
+/** What `keyturn simulate` was told. */
+export interface SimulateOptions {
+  readonly host: string;
+  /** 0: a free one. */
+  readonly port: number;
+  readonly style: "strict" | "grace" | "none";
+  /** Undefined: tokens cannot be guessed. */
+  readonly seed: number | undefined;
+  readonly lifetimeMs: number;
+}
+
+/** What the commands need of rooms that this one may not import. The three that run return their exit code. */
+export interface Rooms {
+  readonly version: string;
+  /** `flags` are dotted paths of the configuration: `listeners.data.socket`. */
+  serve(options: {
+    readonly config?: string;
+    readonly flags: Readonly<Record<string, string>>;
+  }): Promise<number>;
+  demo(options: { readonly tour: boolean }): Promise<number>;
+  simulate(options: SimulateOptions): Promise<number>;
+  /** Empty: `serve` would take it. */
+  checkConfig(path: string): Promise<readonly string[]>;
+  /** Empty: all of them would load. */
+  lintProviders(paths: readonly string[]): Promise<readonly LintFault[]>;
+  /** Of a stopped sidecar's audit directory. */
+  verifyAudit(directory: string): Promise<{
+    readonly intact: boolean;
+    readonly records: number;
+    readonly faults: readonly string[];
+  }>;
+  defaultSockets(env: Io["env"]): { readonly data: string; readonly admin: string };
+}

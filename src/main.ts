@@ -1,0 +1,119 @@
+import { readFileSync } from "node:fs";
+import { basename, extname, join } from "node:path";
+import { startSidecar } from "./app.ts";
+import { verifyAudit } from "./audit/verify.ts";
+import { cli } from "./cli/cli.ts";
+import type { Rooms } from "./cli/io.ts";
+import { systemClock } from "./clock.ts";
+import { loadCallers } from "./config/callers.ts";
+import { loadConfig } from "./config/load.ts";
+import { defaultRuntimeDir, defaultStateDir, socketPath } from "./config/paths.ts";
+import { KeyturnError } from "./errors.ts";
+import { createLog } from "./log.ts";
+import { lintProvider } from "./providers/load.ts";
+
+// Beside the bundle as beside the sources: `dist/keyturn.cjs` has its providers next to it, `src/main.ts` one up.
+const here = import.meta.dirname;
+const fromSource = extname(import.meta.filename) === ".ts";
+const shippedProviders = join(here, fromSource ? "../providers" : "providers");
+const { version }: { version: string } = JSON.parse(readFileSync(join(here, "../package.json"), "utf8"));
+const program = fromSource ? `node ${join("src", "main.ts")}` : "npx keyturn";
+
+const stop = new AbortController();
+const clock = systemClock();
+
+/** The first signal asks for an orderly end; a second one does not wait for it. */
+function onSignal(): void {
+  if (stop.signal.aborted) process.exit(130);
+  stop.abort();
+}
+process.on("SIGINT", onSignal);
+process.on("SIGTERM", onSignal);
+
+const rooms: Rooms = {
+  version,
+  serve: async ({ config: file, flags }) => {
+    const log = createLog(
+      (line) => process.stderr.write(line),
+      () => clock.now(),
+    );
+    const config = loadConfig({ file, env: process.env, flags });
+    const sidecar = await startSidecar({ config, env: process.env, log, shippedProviders });
+    process.on("SIGHUP", () => {
+      try {
+        sidecar.reload();
+      } catch (error) {
+        log("provider files not read again; the old ones stay", {}, error);
+      }
+    });
+    if (!stop.signal.aborted)
+      await new Promise((resolve) => stop.signal.addEventListener("abort", resolve, { once: true }));
+    log("stopping");
+    return (await sidecar.stop()).length === 0 ? 0 : 1;
+  },
+  demo: async ({ tour }) => {
+    const { demo } = await import("./demo.ts");
+    const say = (line: string) => process.stdout.write(`${line}\n`);
+    return demo({ tour, shippedProviders, program, signal: stop.signal, say });
+  },
+  simulate: async ({ host, port, style, seed, lifetimeMs }) => {
+    const { startSimulator } = await import("./simulator/simulator.ts");
+    const simulator = await startSimulator({
+      clock,
+      host,
+      port,
+      style,
+      accessTokenLifetimeMs: lifetimeMs,
+      ...(seed === undefined ? {} : { seed }),
+    });
+    process.stdout.write(`${simulator.url}\n`);
+    await new Promise((resolve) => stop.signal.addEventListener("abort", resolve, { once: true }));
+    await simulator.close();
+    return 0;
+  },
+  checkConfig: async (path) => {
+    try {
+      const config = loadConfig({ file: path, env: process.env, flags: {} });
+      if (config.callers.file !== undefined) loadCallers(config.callers.file);
+      return [];
+    } catch (error) {
+      if (error instanceof KeyturnError)
+        return error.violations.map(({ field, description }) => `${field}: ${description}`);
+      throw error;
+    }
+  },
+  lintProviders: async (paths) =>
+    paths.flatMap((path) =>
+      lintProvider(readFileSync(path, "utf8"), basename(path)).map(({ line, column, path: at, message }) => ({
+        file: path,
+        line,
+        column,
+        path: at,
+        description: message,
+      })),
+    ),
+  verifyAudit: async (directory) => {
+    const { intact, records, faults } = await verifyAudit(directory);
+    return {
+      intact,
+      records,
+      faults: faults.map(({ segment, line, message }) => `${segment}:${line}: ${message}`),
+    };
+  },
+  defaultSockets: (env) => {
+    const runtimeDir = defaultRuntimeDir(env, env.KEYTURN_STATE_DIR ?? defaultStateDir(env));
+    return { data: socketPath(runtimeDir, "data"), admin: socketPath(runtimeDir, "admin") };
+  },
+};
+
+const io = {
+  stdout: process.stdout,
+  stderr: process.stderr,
+  stdin: process.stdin,
+  env: process.env,
+  signal: stop.signal,
+};
+// Not awaited here: the bundle is CommonJS.
+void cli(process.argv.slice(2), io, rooms).then((code) => {
+  process.exitCode = code;
+});

@@ -1,5 +1,5 @@
-import { execFile, spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -10,13 +10,25 @@ import { type Simulator, startSimulator } from "../../src/simulator/simulator.ts
 const run = promisify(execFile);
 const root = join(import.meta.dirname, "../..");
 
+/** Resolves at the log's word that the sidecar serves; rejects with the whole log when it ends instead. */
+function ready(sidecar: ChildProcess): Promise<void> {
+  let log = "";
+  return new Promise((resolve, reject) => {
+    sidecar.stderr?.on("data", (chunk) => {
+      log += chunk;
+      if (log.includes('"message":"ready"')) resolve();
+    });
+    sidecar.once("exit", (code) => reject(new Error(`the sidecar ended with ${code}: ${log}`)));
+  });
+}
+
 describe("the package as it is installed", () => {
   const folder = mkdtempSync(join(tmpdir(), "keyturn-package-"));
   const node = join(folder, "node_modules/.bin/node");
   const keyturn = join(folder, "node_modules/.bin/keyturn");
   const sockets = { data: join(folder, "d.sock"), admin: join(folder, "a.sock") };
   let simulator: Simulator;
-  let sidecar: ReturnType<typeof spawn> | undefined;
+  let sidecar: ChildProcess | undefined;
 
   beforeAll(async () => {
     await run("npm", ["run", "build"], { cwd: root });
@@ -59,10 +71,9 @@ describe("the package as it is installed", () => {
     ];
     sidecar = spawn(node, [keyturn, "serve", ...flags, "--set", `listeners.admin.socket=${sockets.admin}`], {
       cwd: folder,
-      stdio: "ignore",
+      stdio: ["ignore", "ignore", "pipe"],
     });
-    for (let tries = 0; !existsSync(sockets.admin) && tries < 100; tries += 1)
-      await new Promise((resolve) => setTimeout(resolve, 100));
+    await ready(sidecar);
     const grant = simulator.issueGrant({ clientId: "demo-client", subject: "acme", expired: true });
     writeFileSync(join(folder, "refresh.txt"), grant.refreshToken);
     writeFileSync(join(folder, "secret.txt"), "demo-secret");
@@ -99,5 +110,5 @@ describe("the package as it is installed", () => {
     );
     expect(await cli("token", "acme", "--socket", sockets.data, "--show-token")).toMatch(/sim_at_/);
     expect(simulator.stats().tokenRequests).toBe(1);
-  }, 30_000);
+  }, 60_000);
 });

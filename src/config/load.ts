@@ -7,6 +7,8 @@ import { type Config, configSchema } from "./schema.ts";
 const PREFIX = "KEYTURN_";
 /** Read by the keyring itself, and removed from the environment there. */
 const NOT_CONFIGURATION = new Set(["KEYTURN_KEYRING", "KEYTURN_CONFIG"]);
+/** What Kubernetes puts into every pod beside a service that is called keyturn. */
+const SERVICE_LINK = /^KEYTURN_(SERVICE_HOST|SERVICE_PORT|PORT)(_|$)/;
 
 type Tree = { [key: string]: unknown };
 
@@ -23,7 +25,13 @@ export function loadConfig(from: {
 }): Config {
   const tree = from.file === undefined ? { version: 1 } : readFile(from.file);
   for (const [name, value] of Object.entries(from.env)) {
-    if (value === undefined || !name.startsWith(PREFIX) || NOT_CONFIGURATION.has(name)) continue;
+    if (
+      value === undefined ||
+      !name.startsWith(PREFIX) ||
+      NOT_CONFIGURATION.has(name) ||
+      SERVICE_LINK.test(name)
+    )
+      continue;
     set(tree, name.slice(PREFIX.length).toLowerCase().split("__"), scalar(value));
   }
   for (const [path, value] of Object.entries(from.flags)) set(tree, path.split("."), scalar(value));

@@ -66,6 +66,15 @@ describe("the configuration", () => {
     );
   });
 
+  it("passes over the links that Kubernetes makes for a service of this name", () => {
+    const env = {
+      KEYTURN_SERVICE_HOST: "10.0.0.1",
+      KEYTURN_PORT: "tcp://10.0.0.1:7470",
+      KEYTURN_PORT_7470_TCP_ADDR: "10.0.0.1",
+    };
+    expect(loadConfig({ file: undefined, env, flags: {} }).environment).toBe("development");
+  });
+
   it("never fails in another way than with the faults named", () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.json()), (text) => {

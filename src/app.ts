@@ -38,6 +38,8 @@ export interface SidecarOptions {
   readonly log: Log;
   /** Where the shipped provider files are. */
   readonly shippedProviders: string;
+  /** Stands between the heart and its neighbours, for those who want to see it fail; as it is when absent. */
+  readonly around?: (world: World) => World;
 }
 
 export interface Sidecar {
@@ -51,7 +53,13 @@ export interface Sidecar {
 }
 
 /** A whole sidecar: world, heart, doors. Rejects before anything is served when a part of it cannot be had. */
-export async function startSidecar({ config, env, log, shippedProviders }: SidecarOptions): Promise<Sidecar> {
+export async function startSidecar({
+  config,
+  env,
+  log,
+  shippedProviders,
+  around = (world) => world,
+}: SidecarOptions): Promise<Sidecar> {
   const clock = systemClock();
   requireMeant(config, log);
   const stateDir = config.state_dir ?? defaultStateDir(env);
@@ -89,7 +97,7 @@ export async function startSidecar({ config, env, log, shippedProviders }: Sidec
     const egress = createEgress({ clock });
     undo.push(() => egress.close());
     const vendors = createVendors({ catalogue: () => catalogue, send: (request) => egress.request(request) });
-    const world: World = {
+    const world = around({
       instance,
       clock,
       random: Math.random,
@@ -104,7 +112,7 @@ export async function startSidecar({ config, env, log, shippedProviders }: Sidec
       report: log,
       maxKnownAccounts: config.cache.max_accounts,
       defaultMaxConcurrent: config.refresh.max_concurrent,
-    };
+    });
     const heart = new Heart(world);
     const keys = new Keys(world, kek, sealer);
     const servers = await startServers({

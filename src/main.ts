@@ -30,6 +30,14 @@ function onSignal(): void {
 process.on("SIGINT", onSignal);
 process.on("SIGTERM", onSignal);
 
+// Whoever reads our output may stop before its end (`| head`): that is no failure.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(0);
+    throw error;
+  });
+}
+
 const rooms: Rooms = {
   version,
   serve: async ({ config: file, flags }) => {
@@ -102,7 +110,10 @@ const rooms: Rooms = {
   },
   defaultSockets: (env) => {
     const runtimeDir = defaultRuntimeDir(env, env.KEYTURN_STATE_DIR ?? defaultStateDir(env));
-    return { data: socketPath(runtimeDir, "data"), admin: socketPath(runtimeDir, "admin") };
+    return {
+      data: env.KEYTURN_LISTENERS__DATA__SOCKET ?? socketPath(runtimeDir, "data"),
+      admin: env.KEYTURN_LISTENERS__ADMIN__SOCKET ?? socketPath(runtimeDir, "admin"),
+    };
   },
 };
 

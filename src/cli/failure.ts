@@ -7,6 +7,7 @@ import { StatusSchema } from "../gen/google/rpc/status_pb.js";
 import { EXIT, exitOfReason } from "./exit.ts";
 import { nextStepOf } from "./next-step.ts";
 import type { Target } from "./target.ts";
+import { unreachable } from "./unreachable.ts";
 
 /** Why a command did not do what was asked, ready to be shown. */
 export interface Failure {
@@ -33,6 +34,7 @@ const CODE = {
 export function failureOf(error: unknown, target: Target | undefined): Failure {
   if (error instanceof KeyturnError) return ofOurs(error);
   if (isServiceError(error)) return ofService(error, target);
+  if (isSystemError(error)) return ofSystem(error);
   return bug(error);
 }
 
@@ -94,30 +96,6 @@ function withoutReason({ code, details }: ServiceError, target: Target | undefin
   };
 }
 
-const START =
-  "Start one with `keyturn serve --config keyturn.yaml` (or `keyturn demo` to try it), or name where it listens with --socket PATH or --address HOST:PORT.";
-
-function unreachable(
-  details: string,
-  where: string,
-): { readonly message: string; readonly nextStep: string } {
-  const errno = /\b(E[A-Z]{4,15})\b/.exec(details)?.[1];
-  if (errno === "EACCES" || errno === "EPERM") {
-    return {
-      message: `This user may not open ${where}.`,
-      nextStep: "Run the command as the sidecar's user or as a member of the socket's group.",
-    };
-  }
-  if (errno === "ENOENT") {
-    return { message: `No sidecar is running here: there is no socket at ${where}.`, nextStep: START };
-  }
-  if (errno === "ECONNREFUSED") {
-    return { message: `No sidecar is listening at ${where}.`, nextStep: START };
-  }
-  const why = errno === undefined ? "" : ` (${errno})`;
-  return { message: `The sidecar at ${where} cannot be reached${why}.`, nextStep: START };
-}
-
 function exitOfCode(code: number): number {
   if (code === CODE.invalidArgument) return EXIT.usage;
   if (code === CODE.notFound) return EXIT.notFound;
@@ -149,6 +127,31 @@ function first<D extends DescMessage>(details: readonly Any[], schema: D): Messa
 
 function isServiceError(error: unknown): error is ServiceError {
   return error instanceof Error && "code" in error && typeof error.code === "number" && "details" in error;
+}
+
+interface SystemError extends Error {
+  readonly code: string;
+  readonly syscall: string;
+  readonly path?: string;
+}
+
+function isSystemError(error: unknown): error is SystemError {
+  return error instanceof Error && "syscall" in error && "code" in error && typeof error.code === "string";
+}
+
+/** Something about what was named, rather than about the machine. */
+const NAMED_WRONG = ["ENOENT", "EACCES", "EPERM", "EISDIR", "ENOTDIR", "EADDRINUSE", "EADDRNOTAVAIL"];
+
+function ofSystem({ code, syscall, path }: SystemError): Failure {
+  return {
+    exit: NAMED_WRONG.includes(code) ? EXIT.usage : EXIT.failed,
+    reason: "",
+    message: `${path ?? "The operating system"}: ${syscall} failed (${code}).`,
+    violations: [],
+    metadata: {},
+    retryAfterMs: undefined,
+    nextStep: undefined,
+  };
 }
 
 /** A bug's own words may hold anything, a secret too; where it happened cannot. */

@@ -27,7 +27,7 @@ const create: Command = {
     ...FACTS,
     ...CREDENTIAL_OPTIONS,
   },
-  about: `${SECRETS} Without an ACCOUNT an id is made; without a credential the account is\nPENDING. Creating the same account with the same content again changes nothing.`,
+  about: `${SECRETS}\nWithout an ACCOUNT an id is made; without a credential the account is PENDING. Creating the same account with\nthe same content again changes nothing.`,
   examples: [
     {
       line: "keyturn accounts create acme-crm --provider simulator --client default --tenant acme --refresh-token-file -",

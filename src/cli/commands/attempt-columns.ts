@@ -4,6 +4,11 @@ import type { Explanation } from "./account-text.ts";
 
 type Attempt = Explanation["attempts"][number];
 
+const FURTHER: readonly Column<Attempt>[] = [
+  { title: "GEN", of: ({ generation }) => `${generation}`, right: true },
+  { title: "ATTEMPT", of: ({ attemptId }) => attemptId },
+];
+
 /** Columns of the last attempts in `accounts explain`. */
 export function attemptColumns(nowMs: number, onTerminal: boolean): readonly Column<Attempt>[] {
   return [
@@ -21,12 +26,11 @@ export function attemptColumns(nowMs: number, onTerminal: boolean): readonly Col
       whole: true,
       right: true,
     },
-    { title: "PROVIDER CODE", of: ({ providerCode }) => providerCode },
-    { title: "GEN", of: ({ generation }) => `${generation}`, whole: true, right: true },
+    { title: "CODE", of: ({ providerCode }) => providerCode, whole: true },
     { title: "INSTANCE", of: ({ instance }) => instance },
     { title: "RULE", of: ({ matchedRule }) => matchedRule },
-    // Eighty columns have no room for it; `--json` and a pipe do.
-    ...(onTerminal ? [] : [{ title: "ATTEMPT", of: ({ attemptId }: Attempt) => attemptId }]),
+    // Eighty columns have no room for them; `--json` and a pipe do.
+    ...(onTerminal ? [] : FURTHER),
   ];
 }
 

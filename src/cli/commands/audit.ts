@@ -22,12 +22,12 @@ const query: Command = {
     since: { value: "TIME", help: "from then on" },
     until: { value: "TIME", help: "before then" },
     account: { value: "ACCOUNT", help: "only this account's" },
-    operation: { value: "NAME", help: "seal, open, rewrap, warm_open, or an administrative RPC" },
+    operation: { value: "NAME", help: "kek.wrap, kek.unwrap, token.open … or an administrative RPC" },
     caller: { value: "NAME", help: "only this caller's" },
   },
   examples: [
     { line: "keyturn audit query --account acme-crm --since 2026-11-01", says: "one account's month" },
-    { line: "keyturn audit query --operation DeleteAccount --json", says: "who deleted" },
+    { line: "keyturn audit query --operation AccountService/DeleteAccount --json", says: "who deleted" },
   ],
   run: async (invocation) => {
     const { options, output, connect } = invocation;
@@ -64,7 +64,8 @@ const COLUMNS: readonly Column<Trail>[] = [
   {
     title: "OUTCOME",
     of: ({ outcome }) => outcome,
-    paint: ({ outcome }, text, paint) => (outcome === "ok" ? text : paint("red", text)),
+    paint: ({ outcome }, text, paint) =>
+      outcome === "ok" || outcome === "begun" ? text : paint("red", text),
   },
   { title: "COUNT", of: ({ count }) => `${count}`, right: true },
   { title: "PURPOSE", of: ({ purpose }) => purpose },

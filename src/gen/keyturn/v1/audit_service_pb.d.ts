@@ -41,7 +41,7 @@ export declare type AuditRecord = Message<"keyturn.v1.AuditRecord"> & {
   accountId: string;
 
   /**
-   * "seal", "open", "rewrap", "warm_open", or the administrative RPC.
+   * "kek.wrap", "kek.unwrap", "kek.rewrap", "token.open", or the administrative RPC: "AccountService/CreateAccount".
    *
    * @generated from field: string operation = 6;
    */
@@ -68,7 +68,7 @@ export declare type AuditRecord = Message<"keyturn.v1.AuditRecord"> & {
   caller: string;
 
   /**
-   * "ok" or an error's reason.
+   * "ok" or an error's reason; an administrative act has a record "begun" before.
    *
    * @generated from field: string outcome = 11;
    */

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { type Audit, createAudit } from "./audit/audit.ts";
+import type { ChainHead } from "./audit/record.ts";
 import { verifyAudit } from "./audit/verify.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { loadCallers } from "./config/callers.ts";
@@ -79,14 +80,19 @@ export async function startSidecar({
     undo.push(() => journal.close());
     checkEpoch(stateDir, store.epoch, (await journal.entries()).length);
     const instance = instanceOf(stateDir);
+    const remembered = await rememberedHead(store, instance);
     const audit = await createAudit({
       instance,
       clock,
-      to: config.audit.to === "stdout" ? { stream: process.stdout } : { directory: join(stateDir, "audit") },
+      to:
+        config.audit.to === "stdout"
+          ? { stream: process.stdout, ...(remembered === undefined ? {} : { after: remembered }) }
+          : { directory: join(stateDir, "audit") },
       everyOpen: config.audit.every_open,
       retentionDays: Math.max(1, Math.floor(config.audit.retention / 86_400_000)),
     });
     undo.push(() => audit.close());
+    await noticeCut(audit, remembered, log);
     const kek = await openKek(config, env, stateDir, store, journal, clock);
     const sealer = createSealer({
       kek,
@@ -287,6 +293,33 @@ function shown(catalogue: Catalogue, name: string) {
 function textOf(catalogue: Catalogue, name: string): string | undefined {
   const source = catalogue.source(name);
   return source === undefined ? undefined : readFileSync(source, "utf8");
+}
+
+const CUT = "audit.tail_missing";
+
+/** The newest record of this instance's trail that the store was told of. */
+async function rememberedHead({ store }: EmbeddedStore, instance: string): Promise<ChainHead | undefined> {
+  const at = key("audit_head", instance);
+  const head = (await store.read([at])).get(at)?.value;
+  return head === undefined ? undefined : { seq: head.seq, hash: head.hash };
+}
+
+/** A trail that ends before what the store remembers was cut while nobody looked; that goes into the trail itself. */
+async function noticeCut(audit: Audit, remembered: ChainHead | undefined, log: Log): Promise<void> {
+  const { seq, hash } = audit.head();
+  if (
+    remembered === undefined ||
+    seq > remembered.seq ||
+    (seq === remembered.seq && hash === remembered.hash)
+  )
+    return;
+  log("the audit trail has lost its end", { found: seq, remembered: remembered.seq });
+  const detail = {
+    found_seq: String(seq),
+    remembered_seq: String(remembered.seq),
+    remembered_hash: remembered.hash,
+  };
+  await audit.record({ operation: CUT, outcome: "found", caller: "keyturn", purpose: "start", detail });
 }
 
 /** Old events go, and the store learns the audit chain's head, so that a cut tail is found. */

@@ -126,9 +126,14 @@ export class SegmentSink implements AuditSink {
 
   async #use(path: string): Promise<AppendFile> {
     const file = await this.#deps.openSegment(path);
+    try {
+      this.#goodBytes = await file.size();
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
     this.#file = file;
     this.#day = path.slice(-"yyyy-mm-dd.jsonl".length, -".jsonl".length);
-    this.#goodBytes = await file.size();
     return file;
   }
 

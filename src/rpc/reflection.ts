@@ -1,18 +1,22 @@
 import { create, type DescFile, type DescService, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { type Server, type ServerDuplexStream, status } from "@grpc/grpc-js";
+import { file_google_rpc_error_details } from "../gen/google/rpc/error_details_pb.js";
 import {
   ServerReflection,
   ServerReflectionRequestSchema,
   ServerReflectionResponseSchema,
 } from "../gen/grpc/reflection/v1/reflection_pb.js";
 import { ServerReflection as ServerReflectionAlpha } from "../gen/grpc/reflection/v1alpha/reflection_pb.js";
+import { file_keyturn_v1_errors } from "../gen/keyturn/v1/errors_pb.js";
 
 type Stream = ServerDuplexStream<Buffer, Buffer>;
 
 /** gRPC server reflection, v1 and v1alpha (the same messages under two names), so that grpcurl needs no proto files. */
 export function addReflection(server: Server, services: readonly DescService[]): void {
-  const files = filesOf(services.map((service) => service.file));
+  // Errors carry these, and a tool can show only what it is told of.
+  const inDetails = [file_google_rpc_error_details, file_keyturn_v1_errors];
+  const files = filesOf([...services.map((service) => service.file), ...inDetails]);
   const symbols = symbolsOf(files);
   for (const service of [ServerReflection, ServerReflectionAlpha]) {
     const method = service.method.serverReflectionInfo;

@@ -20,6 +20,8 @@ export interface Keyring {
 
 const FORMAT = 1;
 const ID = /^local:\/[A-Za-z0-9._-]{1,64}$/;
+// Node's decoder passes over whatever is not base64, so the text is looked at first.
+const KEY_TEXT = /^[A-Za-z0-9+/]{43}=$/;
 const STATES: readonly unknown[] = ["active", "retiring", "retired"] satisfies KekVersionState[];
 
 /** Reads the keyring's JSON. INVALID_REQUEST says what is wrong and never quotes the text. */
@@ -67,9 +69,11 @@ function parseVersion(value: unknown, at: number): KeyringVersion {
   const createdAtMs = typeof createdAt === "string" ? Date.parse(createdAt) : Number.NaN;
   if (Number.isNaN(createdAtMs)) throw faulty(`${where}.created_at must be an RFC 3339 time`);
   if (!isState(state)) throw faulty(`${where}.state must be active, retiring or retired`);
-  const bytes = Buffer.from(typeof key === "string" ? key : "", "base64");
+  if (typeof key !== "string" || !KEY_TEXT.test(key)) {
+    throw faulty(`${where}.key must be ${KEY_BYTES} bytes in base64`);
+  }
+  const bytes = Buffer.from(key, "base64");
   try {
-    if (bytes.length !== KEY_BYTES) throw faulty(`${where}.key must be ${KEY_BYTES} bytes in base64`);
     return { version, key: createSecretKey(bytes), createdAtMs, state };
   } finally {
     bytes.fill(0);

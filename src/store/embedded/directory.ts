@@ -1,4 +1,4 @@
-import { chmodSync, closeSync, mkdirSync, openSync } from "node:fs";
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { unavailable } from "../unavailable.ts";
@@ -49,6 +49,7 @@ function isBusy(error: unknown): boolean {
 
 /** Creates a file, if missing, that only its owner reads: SQLite gives its journals the same mode. */
 export function makePrivate(file: string): void {
-  closeSync(openSync(file, "a", 0o600));
+  // Closing any descriptor of a file gives back the locks that SQLite holds on it elsewhere in this process.
+  if (!existsSync(file)) closeSync(openSync(file, "a", 0o600));
   chmodSync(file, 0o600);
 }

@@ -136,9 +136,13 @@ export class EmbeddedKv implements Kv {
       this.#failAll(lastError);
       if (this.#closing.signal.aborted) return;
       const why = lastError instanceof Error ? lastError.message : "it ended";
-      const error = unavailable("store_worker_died", `The store's worker ended: ${why}`, false, lastError);
-      if (!isOpen) return failed(error);
-      this.#deps.report(error);
+      if (!isOpen) {
+        const message = `The state directory's database cannot be opened: ${why}`;
+        return failed(unavailable("store_not_opened", message, false, lastError));
+      }
+      this.#deps.report(
+        unavailable("store_worker_died", `The store's worker ended: ${why}`, false, lastError),
+      );
       this.#respawn();
     });
   }

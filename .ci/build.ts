@@ -5,7 +5,8 @@ import { build } from "esbuild";
 // One CommonJS bundle, since an ESM one breaks on the dynamic requires of its dependencies, and since Node strips no
 // types under node_modules. What is read at run time lies beside it.
 const root = join(import.meta.dirname, "..");
-const dist = join(root, "dist");
+// Into `dist`, or into the folder that is named.
+const [dist = join(root, "dist")] = process.argv.slice(2);
 
 // CommonJS has no top-level await and no import.meta.
 const META = "__keyturnMeta";
@@ -13,7 +14,7 @@ const banner = `#!/usr/bin/env node
 const ${META} = { url: require("node:url").pathToFileURL(__filename).href, dirname: __dirname, filename: __filename };`;
 
 rmSync(dist, { recursive: true, force: true });
-mkdirSync(dist);
+mkdirSync(dist, { recursive: true });
 await build({
   entryPoints: {
     keyturn: join(root, "src/main.ts"),

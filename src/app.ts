@@ -130,7 +130,10 @@ export async function startSidecar({
       rules: config.callers.file === undefined ? [] : loadCallers(config.callers.file),
       addresses: addressesOf(config, env, stateDir),
       newAccountId: () => uuidV7(clock.now()),
-      opened: (account, caller) => audit.warmOpen(account, caller, "token"),
+      opened: (account, caller) => {
+        audit.warmOpen(account, caller, "token");
+        heart.rounds.noteUse(account);
+      },
       act: actRecorder(audit),
       providers: {
         list: () => catalogue.names.map((name) => shown(catalogue, name)),

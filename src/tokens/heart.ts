@@ -7,11 +7,14 @@ import { Gates } from "./gate.ts";
 import { Known } from "./known.ts";
 import { Refresher } from "./refresher.ts";
 import { Replay } from "./replay.ts";
+import { Rounds } from "./rounds.ts";
 import { Scheduler } from "./scheduler.ts";
 import { Verifier } from "./verifier.ts";
 import { OWN_WORK, type World } from "./world.ts";
 
 const RETRY_MS = 1_000;
+/** How long a stop waits for last uses to be written: they are worth no more. */
+const LAST_ROUND_MS = 1_000;
 
 /** The parts of one sidecar's heart, wired. */
 export class Heart {
@@ -20,9 +23,11 @@ export class Heart {
   readonly clients: Clients;
   readonly replay: Replay;
   readonly scheduler: Scheduler;
+  readonly rounds: Rounds;
   readonly #world: World;
   readonly #exchanges: Exchanges;
   readonly #stopped = new AbortController();
+  #rounding: Promise<void> = Promise.resolve();
   #unfollow: () => void = () => undefined;
 
   constructor(world: World, owns?: (accountId: string) => boolean) {
@@ -35,6 +40,7 @@ export class Heart {
     this.broker = new Broker(world, known, refresher, verifier);
     this.replay = new Replay(world, this.#exchanges);
     this.scheduler = new Scheduler(world, known, gates, this.broker, owns);
+    this.rounds = new Rounds(world, owns);
     this.accounts = new Accounts(world, known);
     this.clients = new Clients(world);
     this.#unfollow = world.events.follow((events: readonly StoredEvent[]) => {
@@ -68,7 +74,9 @@ export class Heart {
     void this.scheduler.run(signal);
     while (!signal.aborted) {
       try {
-        return await this.scheduler.load(signal);
+        await this.scheduler.load(signal);
+        this.#rounding = this.rounds.run(signal);
+        return;
       } catch (error) {
         this.#world.report("schedule not loaded yet", {}, error);
         await this.#world.clock.sleep(RETRY_MS, signal).catch(() => undefined);
@@ -80,6 +88,7 @@ export class Heart {
   async stop(limitMs: number): Promise<readonly string[]> {
     this.#stopped.abort();
     const left = await this.#exchanges.stop(limitMs);
+    await Promise.race([this.#rounding, this.#world.clock.sleep(LAST_ROUND_MS)]);
     this.#unfollow();
     return left;
   }

@@ -1,0 +1,128 @@
+import type { Account, SlotState } from "./account.ts";
+import { Draft, slotEvent } from "./draft.ts";
+import { STORE_PATIENCE_MS } from "./limits.ts";
+import { key } from "./records.ts";
+import { settle } from "./settle.ts";
+import type { Entry, Page } from "./store.ts";
+import type { World } from "./world.ts";
+
+const EVERY_MS = 3_600_000;
+const EXPIRING_WITHIN_MS = 7 * 86_400_000;
+const PAGE = 100;
+
+/** What is looked after once an hour: credentials that will end, and when accounts were last used. */
+export class Rounds {
+  readonly #world: Pick<World, "clock" | "store" | "newId" | "report">;
+  readonly #owns: (accountId: string) => boolean;
+  /** Used since the last round, and when last. */
+  #used = new Map<string, number>();
+
+  constructor(
+    world: Pick<World, "clock" | "store" | "newId" | "report">,
+    owns: (accountId: string) => boolean = () => true,
+  ) {
+    this.#world = world;
+    this.#owns = owns;
+  }
+
+  /** A token was handed out; written down at most once an hour. */
+  noteUse(accountId: string): void {
+    this.#used.set(accountId, this.#world.clock.now());
+  }
+
+  /** Runs until `signal` aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.once(signal).catch((error: unknown) => {
+        if (!signal.aborted) this.#world.report("hourly round not finished", {}, error);
+      });
+      await this.#world.clock.sleep(EVERY_MS, signal).catch(() => undefined);
+    }
+    await this.#writeUses().catch((error: unknown) => this.#world.report("last uses not written", {}, error));
+  }
+
+  async once(signal: AbortSignal): Promise<void> {
+    await this.#writeUses();
+    for (let after: string | undefined = ""; after !== undefined; ) {
+      signal.throwIfAborted();
+      const page: Page<"account"> = await this.#world.store.scan("account", after, PAGE);
+      for (const { value } of page.entries) {
+        if (!this.#owns(value.id)) continue;
+        for (const [slot, state] of Object.entries(value.slots))
+          if (this.#isNews(state)) await this.#tellExpiring(value.id, slot);
+      }
+      after = page.next;
+    }
+  }
+
+  async #writeUses(): Promise<void> {
+    const used = this.#used;
+    this.#used = new Map();
+    for (const [accountId, atMs] of used) {
+      // Nothing that a cache or a schedule goes by, so it has no event.
+      await this.#amend(accountId, (account) => {
+        const isRecent = account.lastUsedAtMs !== undefined && atMs - account.lastUsedAtMs < EVERY_MS;
+        return isRecent ? undefined : { ...account, lastUsedAtMs: atMs };
+      });
+    }
+  }
+
+  async #tellExpiring(accountId: string, slotName: string): Promise<void> {
+    await this.#amend(accountId, (account, draft) => {
+      const state = account.slots[slotName];
+      const endsAtMs = state === undefined ? undefined : endOf(state);
+      if (state === undefined || endsAtMs === undefined || !this.#isNews(state)) return undefined;
+      const slot = { ...state, expiringNotifiedForMs: endsAtMs };
+      const nowMs = this.#world.clock.now();
+      const detail = { ends_at_ms: String(endsAtMs) };
+      draft.event(
+        slotEvent(
+          "integrated_account:expiring",
+          account,
+          slotName,
+          slot,
+          nowMs,
+          whatEnds(state, endsAtMs),
+          detail,
+        ),
+      );
+      return { ...account, slots: { ...account.slots, [slotName]: slot }, updatedAtMs: nowMs };
+    });
+  }
+
+  #isNews(state: SlotState): boolean {
+    const endsAtMs = endOf(state);
+    if (endsAtMs === undefined || state.state !== "active" || state.expiringNotifiedForMs === endsAtMs)
+      return false;
+    return endsAtMs - this.#world.clock.now() <= EXPIRING_WITHIN_MS;
+  }
+
+  async #amend(
+    accountId: string,
+    next: (account: Account, draft: Draft) => Account | undefined,
+  ): Promise<void> {
+    const at = key("account", accountId);
+    for (
+      let entry: Entry<"account"> | undefined = (await this.#world.store.read([at])).get(at);
+      entry !== undefined;
+    ) {
+      const draft = new Draft().expect(at, entry);
+      const changed = next(entry.value, draft);
+      if (changed === undefined) return;
+      const transaction = draft.put(at, changed).done(this.#world.newId(), [at]);
+      const result = await settle(this.#world, transaction, this.#world.clock.boot() + STORE_PATIENCE_MS);
+      if (result.applied) return;
+      entry = result.view.get(at);
+    }
+  }
+}
+
+/** When the customer will be needed; undefined: not by a date. */
+function endOf(state: SlotState): number | undefined {
+  const ends = [state.credentialExpiresAtMs, state.refreshTokenExpiresAtMs].filter((ms) => ms !== undefined);
+  return ends.length === 0 ? undefined : Math.min(...ends);
+}
+
+function whatEnds(state: SlotState, endsAtMs: number): string {
+  return state.credentialExpiresAtMs === endsAtMs ? "credential" : "refresh_token";
+}

@@ -57,6 +57,22 @@ export class Host {
     return this.time.nowMs < this.partitionedUntilMs;
   }
 
+  /** The network works, no trap is left, and the clock is about right. */
+  heal(): void {
+    this.partitionedUntilMs = Math.min(this.partitionedUntilMs, this.time.nowMs);
+    this.traps = [];
+    this.wallOffsetMs = Math.max(-3_000, Math.min(3_000, this.wallOffsetMs));
+    this.jumpedAtMs = this.time.nowMs;
+  }
+
+  /** Somebody sets the wall clock. */
+  jump(byMs: number): void {
+    this.wallOffsetMs += byMs;
+    this.jumpedAtMs = this.time.nowMs;
+    this.chronicle.seen("clock jump");
+    this.chronicle.say(this.name, `clock jumps by ${byMs} ms`);
+  }
+
   pass(point: Point): void {
     const sprung = this.traps.filter((trap) => trap.point === point);
     for (const trap of sprung) {
@@ -64,7 +80,8 @@ export class Host {
       if (trap.skip >= 0) continue;
       this.traps = this.traps.filter((other) => other !== trap);
       this.chronicle.seen(`trap at ${point}`);
-      trap.snap();
+      // The code that came here goes on to its next port call, which is under way when it happens.
+      this.time.after(0, trap.snap);
     }
   }
 }

@@ -22,7 +22,10 @@ export function throttledMs(times: number): number {
   return doubled(60 * SECOND_MS, times - 1, HOUR_MS);
 }
 
+/** Longest time in which no report of a rejected token is believed; as above. */
+export const MAX_REJECTION_PAUSE_MS = HOUR_MS;
+
 /** How long reports of a rejected token are not believed after the n-th in a row: 60 s doubling to an hour. */
 export function rejectionPauseMs(strikes: number): number {
-  return doubled(60 * SECOND_MS, strikes - 1, HOUR_MS);
+  return doubled(60 * SECOND_MS, strikes - 1, MAX_REJECTION_PAUSE_MS);
 }

@@ -1,7 +1,7 @@
 import { throttledMs } from "./backoff.ts";
 import { BREAKER_OPENS_AT } from "./decide.ts";
 import { clientEvent, type Draft } from "./draft.ts";
-import { type Breaker, key, type VerdictMark } from "./records.ts";
+import { type Breaker, type KeyOf, key, type VerdictMark } from "./records.ts";
 import type { Snapshot } from "./snapshot.ts";
 
 /** Between two probes of a client in trouble; also how long a verdict counts towards a burst. */
@@ -125,25 +125,37 @@ export function recordVerdict(
   const breaker = breakerOf(snapshot);
   if (breaker.suspected !== undefined) return whileSuspected(draft, snapshot, breaker, wasProbe, nowMs);
   if ((breaker.confirmedUntilMs ?? 0) > nowMs) return "flag";
-  const others = snapshot.verdicts.filter((entry) => entry.value.accountId !== mark.accountId);
-  if (others.length < snapshot.verdicts.length) return "flag";
-  if (others.length < VERDICTS_WITHOUT_DOUBT) {
+  const accounts = new Set(snapshot.verdicts.map((entry) => entry.value.accountId));
+  if (accounts.has(mark.accountId) || accounts.size < VERDICTS_WITHOUT_DOUBT) {
     takeMark(draft, snapshot, mark);
     return "flag";
   }
-  const suspected = { sinceMs: nowMs, flagged: others.map((entry) => entry.value), confirmations: 0 };
+  // Nobody is flagged beside this and left out of the list.
+  for (const entry of snapshot.verdicts) draft.expect(entry.key, entry);
+  draft.expect(freeMark(snapshot), undefined);
+  const flagged = snapshot.verdicts.map((entry) => entry.value);
+  const suspected = { sinceMs: nowMs, flagged, confirmations: 0 };
   setBreaker(draft, snapshot, { ...breaker, suspected }, nowMs);
   setCooldown(draft, snapshot, "outage_suspected", PROBE_EVERY_MS, nowMs, undefined);
   draft.event(clientEvent("provider:outage_suspected", snapshot.client, nowMs, "refusals"));
   return "held";
 }
 
+/** Every slot that is flagged without doubt is marked, so that all of them can be taken back. */
 function takeMark(draft: Draft, snapshot: Snapshot, mark: VerdictMark): void {
-  const { provider, client } = snapshot.client;
-  const taken = new Set(snapshot.verdicts.map((entry) => entry.key.parts[2]));
-  const free = ["0", "1", "2"].find((n) => !taken.has(n)) ?? "0";
-  const at = key("verdict", provider, client, free);
-  draft.expect(at, undefined).put(at, mark, PROBE_EVERY_MS);
+  const { client, verdicts } = snapshot;
+  const same = verdicts.find(({ value }) => value.accountId === mark.accountId && value.slot === mark.slot);
+  const at = same?.key ?? freeMark(snapshot);
+  draft.expect(at, same).put(at, mark, PROBE_EVERY_MS);
+  draft.expect(key("breaker", client.provider, client.client), snapshot.breaker);
+}
+
+/** The lowest number that is free, so that two who take one at the same time collide. */
+function freeMark({ client, verdicts }: Snapshot): KeyOf<"verdict"> {
+  const taken = new Set(verdicts.map((entry) => entry.key.parts[2]));
+  let free = 0;
+  while (taken.has(String(free))) free += 1;
+  return key("verdict", client.provider, client.client, String(free));
 }
 
 function whileSuspected(
@@ -160,7 +172,9 @@ function whileSuspected(
     return "held";
   }
   const confirmedUntilMs = nowMs + CONFIRMED_FOR_MS;
-  setBreaker(draft, snapshot, { ...breaker, suspected: undefined, confirmedUntilMs }, nowMs);
+  // The first three were refused while nobody could tell: each of them is judged once more, by its own request.
+  const reverting = [...breaker.reverting, ...breaker.suspected.flagged];
+  setBreaker(draft, snapshot, { ...breaker, suspected: undefined, confirmedUntilMs, reverting }, nowMs);
   draft.event(clientEvent("provider:outage_cleared", snapshot.client, nowMs, "refusals_confirmed"));
   return "flag";
 }

@@ -19,6 +19,12 @@ export interface Waiting {
   readonly actor: Actor;
 }
 
+/** A rendered answer, and when its token ends. */
+interface Opened {
+  readonly answer: Uint8Array;
+  readonly expiresAtMs: number | undefined;
+}
+
 /** Longer minimum validities, flights that ended for somebody else's reason: it settles long before this. */
 const MAX_ROUNDS = 8;
 
@@ -29,7 +35,7 @@ export class Broker {
   readonly #refresher: Refresher;
   readonly #verifier: Verifier;
   readonly #loading = new Map<string, Promise<Snapshot>>();
-  readonly #opening = new Map<string, Promise<Uint8Array>>();
+  readonly #opening = new Map<string, Promise<Opened>>();
 
   constructor(world: World, known: Known, refresher: Refresher, verifier: Verifier) {
     this.#world = world;
@@ -70,9 +76,8 @@ export class Broker {
       const { account, decision } = await this.#decision(ask, waiting);
       switch (decision.kind) {
         case "serve": {
-          const answer = await this.#answer(ask.key, waiting);
-          // The KEK may have taken seconds: what has ended meanwhile is not handed out.
-          if (isValid(account.slots[ask.key.slot]?.expiresAtMs, this.#world.clock.now())) return answer;
+          const answer = await this.#whileValid(ask.key, account, waiting);
+          if (answer !== undefined) return answer;
           break;
         }
         case "refuse":
@@ -85,7 +90,12 @@ export class Broker {
           if (failure !== undefined) throw failure;
           break;
         case "refresh": {
-          if (failure !== undefined) throw failure;
+          if (failure !== undefined) {
+            // No new one can be had now; the old one is still good for what is left of it.
+            const answer = await this.#whileValid(ask.key, account, waiting);
+            if (answer !== undefined) return answer;
+            throw failure;
+          }
           const flight = this.#refresher.refresh(believable(ask, account), clientKeyOf(account));
           failure = await this.#wait(flight.ended, waiting, ask, flight);
           break;
@@ -180,9 +190,23 @@ export class Broker {
     return snapshot;
   }
 
-  async #answer(slot: SlotKey, waiting: Waiting): Promise<Uint8Array> {
+  /**
+   * Undefined when the token has ended. The KEK may take seconds, and what is opened then may be another generation
+   * than the one decided on: what has ended by then is not handed out.
+   */
+  async #whileValid(slot: SlotKey, account: Account, waiting: Waiting): Promise<Uint8Array | undefined> {
+    const { clock } = this.#world;
+    if (!isValid(account.slots[slot.slot]?.expiresAtMs, clock.now())) return undefined;
+    const { answer, expiresAtMs } = await this.#answer(slot, waiting);
+    return isValid(expiresAtMs, clock.now()) ? answer : undefined;
+  }
+
+  async #answer(slot: SlotKey, waiting: Waiting): Promise<Opened> {
     const sealed = this.#known.answer(slot);
-    if (sealed !== undefined) return this.#world.vault.open(sealed);
+    if (sealed !== undefined) {
+      const expiresAtMs = this.#known.account(slot.accountId)?.slots[slot.slot]?.expiresAtMs;
+      return { answer: this.#world.vault.open(sealed), expiresAtMs };
+    }
     const name = `${slot.accountId}/${slot.slot}`;
     const underway =
       this.#opening.get(name) ?? this.#open(slot, waiting.actor).finally(() => this.#opening.delete(name));
@@ -190,7 +214,7 @@ export class Broker {
     return this.#within(underway, waiting, { key: slot });
   }
 
-  async #open(slot: SlotKey, actor: Actor): Promise<Uint8Array> {
+  async #open(slot: SlotKey, actor: Actor): Promise<Opened> {
     const snapshot = await this.#load(slot);
     const account = snapshot.account?.value;
     if (account === undefined || snapshot.slot === undefined) {
@@ -204,7 +228,7 @@ export class Broker {
       snapshot.slot.generation,
       this.#world.vault.seal(answer),
     );
-    return answer;
+    return { answer, expiresAtMs: snapshot.slot.expiresAtMs };
   }
 
   /** The flight's own error, or the one of a caller whose time is up. */

@@ -1,6 +1,6 @@
 import { KeyturnError, type Reason } from "../errors.ts";
 import { type Account, DEFAULT_SLOT, type ReauthReason, type SlotState } from "./account.ts";
-import { MAX_DEMAND_BACKOFF_MS } from "./backoff.ts";
+import { MAX_DEMAND_BACKOFF_MS, MAX_REJECTION_PAUSE_MS } from "./backoff.ts";
 import { bufferMs, isFresh, isValid } from "./freshness.ts";
 import type { ClientState } from "./snapshot.ts";
 import type { Ask } from "./token.ts";
@@ -78,7 +78,9 @@ function neededMs(ask: Ask, slot: SlotState): number {
 
 function isBelievedRejection(ask: Ask, account: Account, slot: SlotState, nowMs: number): boolean {
   if (!rejectsCurrent(ask, account, slot)) return false;
-  return slot.rejection === undefined || slot.rejection.notBeforeMs <= nowMs;
+  const pauseMs = (slot.rejection?.notBeforeMs ?? nowMs) - nowMs;
+  // As with the back-off below: a longer pause is another clock's mistake.
+  return pauseMs <= 0 || pauseMs > MAX_REJECTION_PAUSE_MS;
 }
 
 /** True when the caller's rejected token is the current one, not an older one that has been replaced already. */

@@ -258,7 +258,7 @@ export class Exchanges {
     const onStoreAway = (account: Account | undefined) => {
       if (outcome.kind !== "granted" || account === undefined) return;
       this.#known.foresee(account);
-      this.#remember(account, context.slot, outcome);
+      this.#remember(account, context.slot, held, outcome);
       flight.end(undefined);
     };
     const { effect, snapshot } = await this.#concluder.conclude(
@@ -270,7 +270,7 @@ export class Exchanges {
       onStoreAway,
     );
     if (effect === "granted" && outcome.kind === "granted" && snapshot.account !== undefined) {
-      this.#remember(snapshot.account.value, context.slot, outcome);
+      this.#remember(snapshot.account.value, context.slot, held, outcome);
     }
     if (effect === "revoke" && outcome.kind === "granted") {
       const live = await this.#world.vendors.revoke({ ...context, credential: outcome.credential });
@@ -285,9 +285,15 @@ export class Exchanges {
   }
 
   /** So that the first call after a refresh is a warm one. */
-  #remember(account: Account, slot: string, outcome: Extract<Outcome, { kind: "granted" }>): void {
+  #remember(
+    account: Account,
+    slot: string,
+    held: Held,
+    outcome: Extract<Outcome, { kind: "granted" }>,
+  ): void {
     const state = account.slots[slot];
-    if (state === undefined) return;
+    // A commit that had landed long before it was heard of shows the records of today.
+    if (account.incarnation !== held.incarnation || state?.generation !== held.generation + 1) return;
     try {
       const sealed = this.#world.vault.seal(this.#world.render(account, slot, outcome.credential));
       this.#known.setAnswer({ accountId: account.id, slot }, account.incarnation, state.generation, sealed);
@@ -320,18 +326,19 @@ export class Exchanges {
           this.#world.report("flag not reverted", { account_id: mark.accountId }, error),
         )
         .finally(() => this.#reverting.delete(name));
-      this.#watch(work);
+      this.watch(work);
     }
   }
 
   async #track<T>(attemptId: string, work: () => Promise<T>): Promise<T> {
     this.#underway.add(attemptId);
     const running = work().finally(() => this.#underway.delete(attemptId));
-    this.#watch(running);
+    this.watch(running);
     return running;
   }
 
-  #watch(work: Promise<unknown>): void {
+  /** Stopping waits for it: an attempt being written is an exchange that may begin. */
+  watch(work: Promise<unknown>): void {
     const settled = work.then(
       () => undefined,
       () => undefined,
@@ -345,13 +352,16 @@ export class Exchanges {
     this.#stopping = true;
   }
 
+  async #settled(): Promise<void> {
+    while (this.#running.size > 0) await Promise.all(this.#running);
+  }
+
   /** Resolves when everything on its way is written down, or after `limitMs`; returns the attempts left open. */
   async stop(limitMs: number): Promise<readonly string[]> {
     this.#stopping = true;
     const timer = new AbortController();
-    const all = Promise.all(this.#running).then(() => timer.abort());
+    void this.#settled().then(() => timer.abort());
     await this.#world.clock.sleep(limitMs, timer.signal).catch(() => undefined);
-    void all;
     const left = [...this.#underway];
     this.#gone.abort(new KeyturnError("SHUTTING_DOWN", "This sidecar is shutting down."));
     return left;

@@ -15,6 +15,7 @@ export class Flight {
   /** True while it waits for a permit, a budget or its turn, before anything was asked of anyone. */
   queued = true;
   #isEnded = false;
+  #isRaised = false;
   #minValidityMs: number;
   #afterRejection: boolean;
   #onRaise: () => void = () => undefined;
@@ -36,7 +37,10 @@ export class Flight {
   join(ask: Ask): this {
     this.#minValidityMs = Math.max(this.#minValidityMs, ask.minValidityMs);
     this.#afterRejection ||= ask.rejected !== undefined;
-    if (ask.trigger === "demand") this.#onRaise();
+    if (ask.trigger === "demand") {
+      this.#isRaised = true;
+      this.#onRaise();
+    }
     return this;
   }
 
@@ -57,6 +61,6 @@ export class Flight {
   }
 
   get priority(): Priority {
-    return this.ask.trigger === "operator" ? "demand" : this.ask.trigger;
+    return this.#isRaised || this.ask.trigger === "operator" ? "demand" : this.ask.trigger;
   }
 }

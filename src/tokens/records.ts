@@ -87,7 +87,7 @@ export interface Cooldown {
   readonly remaining: number | undefined;
 }
 
-/** One of the first three `reauth` verdicts of a client within 60 s. */
+/** One slot that was refused within the last 60 s, among the first three accounts of a client. */
 export interface VerdictMark {
   readonly accountId: string;
   readonly slot: string;
@@ -105,7 +105,7 @@ export interface Breaker {
   readonly suspected:
     | {
         readonly sinceMs: number;
-        /** The first three, flagged at once: reverted when a probe succeeds. */
+        /** The first three, flagged at once: reverted when the suspicion ends, either way. */
         readonly flagged: readonly VerdictMark[];
         /** Refused probes in a row. */
         readonly confirmations: number;

@@ -1,4 +1,4 @@
-import { KeyturnError } from "../errors.ts";
+import { isReason, KeyturnError } from "../errors.ts";
 import type { SlotKey } from "./account.ts";
 import { breakerOf, isProbing, PROBE_EVERY_MS } from "./breaker.ts";
 import type { Held } from "./commit.ts";
@@ -89,16 +89,22 @@ export class Refresher {
   }
 
   async #fly(flight: Flight, client: ClientKey): Promise<void> {
-    const cap = this.#localCap(client);
-    const ticket = this.#gates.queue(client, cap, flight.priority);
-    flight.onRaise(ticket.raise);
+    const line = () => this.#gates.queue(client, this.#localCap(client), flight.priority);
+    let ticket = line();
+    flight.onRaise(() => ticket.raise());
     try {
       for (;;) {
         await ticket.entered;
         if (this.#exchanges.isStopping)
           throw new KeyturnError("SHUTTING_DOWN", "This sidecar is shutting down.");
         const step = await this.#once(flight, client);
-        if (step.kind === "again" && !flight.isEnded) continue;
+        if (step.kind === "again" && !flight.isEnded) {
+          // Back into the queue: whoever has callers waiting goes first.
+          flight.queued = true;
+          ticket.leave();
+          ticket = line();
+          continue;
+        }
         if (step.kind === "sent") await step.finished;
         flight.end(step.kind === "refused" ? step.error : undefined);
         return;
@@ -160,11 +166,16 @@ export class Refresher {
       this.#known.learn(snapshot);
       if (result.applied) return { lock, snapshot };
       this.#ownLocks.delete(lock.lockId);
+      const isVoid = this.#isVoid(snapshot.lock);
       const decision = this.#decide(flight, snapshot);
-      if (decision.kind !== "refresh") return ended(decision);
-      takeOver = this.#isVoid(snapshot.lock) ? snapshot.lock : undefined;
-      if (takeOver === undefined && snapshot.lock !== undefined)
-        await this.#known.change(flight.key.accountId, POLL_MS);
+      if (decision.kind !== "refresh") {
+        // An open attempt under a lock that stands is no doubt yet, only somebody else's refresh on its way.
+        const isUnderway = !isVoid && isReason(errorOf(decision), "REFRESH_UNCERTAIN");
+        if (!isUnderway) return ended(decision);
+        this.#known.setDoubt(flight.key, undefined);
+      }
+      takeOver = isVoid ? snapshot.lock : undefined;
+      if (!isVoid) await this.#known.change(flight.key.accountId, POLL_MS);
       if (this.#exchanges.isStopping)
         return {
           kind: "refused",
@@ -245,11 +256,7 @@ export class Refresher {
     const take =
       caps.budget === undefined || blockUntilMs !== undefined ? undefined : freeBlock(snapshot, caps.budget);
     if (permit === "none" || take === "none") {
-      flight.queued = true;
-      const closedMs = CLOSED_FOR_MS * (1 + this.#world.random());
-      this.#gates.close(snapshot.client, closedMs);
-      await this.#unlock(lock, snapshot);
-      await this.#world.clock.sleep(closedMs);
+      this.#gates.close(snapshot.client, CLOSED_FOR_MS * (1 + this.#world.random()));
       return { kind: "again" };
     }
 
@@ -274,12 +281,14 @@ export class Refresher {
         attemptedAtMs + SEND_WITHIN_MS,
         blockUntilMs ?? Number.POSITIVE_INFINITY,
       );
-      if (sendUntilMs <= this.#world.clock.boot()) {
+      if (sendUntilMs <= this.#world.clock.boot() || this.#exchanges.isStopping) {
         ready.discard();
         return { kind: "again" };
       }
       const draft = attemptDraft(snapshot, held, this.#world, take);
-      const result = await this.#sendAttempt(draft, snapshot, held, ready);
+      const attempt = this.#sendAttempt(draft, snapshot, held, ready);
+      this.#exchanges.watch(attempt);
+      const result = await attempt;
       if (result === undefined || !result.applied) {
         ready.discard();
         return { kind: "again" };
@@ -383,8 +392,13 @@ function attemptDraft(
   return draft.put(at.cooldown, { reason, untilMs, limit: undefined, remaining: undefined }, PROBE_EVERY_MS);
 }
 
+function errorOf(decision: Decision): KeyturnError | undefined {
+  return decision.kind === "refuse" ? decision.error : undefined;
+}
+
 function ended(decision: Decision): Step {
-  return decision.kind === "refuse" ? { kind: "refused", error: decision.error } : { kind: "done" };
+  const error = errorOf(decision);
+  return error === undefined ? { kind: "done" } : { kind: "refused", error };
 }
 
 function slotText(slot: SlotKey): string {

@@ -134,9 +134,9 @@ export class Replay {
 
   /** The answer is merged with what it refreshed; when that has moved on or gone, it will not be stored anyway. */
   async #contextFor(entry: JournalEntry, snapshot: Snapshot, actor: Actor): Promise<VendorContext> {
-    const account = snapshot.account?.value;
-    const current =
-      account?.incarnation === entry.incarnation && snapshot.slot?.generation === entry.generation;
+    const found = snapshot.account?.value;
+    const account = found?.incarnation === entry.incarnation ? found : undefined;
+    const current = account !== undefined && snapshot.slot?.generation === entry.generation;
     const credential: Credential = current
       ? await openCredential(this.#world.sealer, snapshot, actor)
       : { kind: "unminted" };

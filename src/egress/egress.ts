@@ -1,3 +1,4 @@
+import { setMaxListeners } from "node:events";
 import type { Clock } from "../clock.ts";
 import { type ConnectionDeps, openConnection, trustStore } from "./connection.ts";
 import { decodeBody } from "./decode.ts";
@@ -52,7 +53,7 @@ export interface Egress {
    * INVALID_REQUEST for a method or header that cannot be sent; in either case nothing was written.
    */
   request(r: OutboundRequest): Promise<OutboundResult>;
-  /** Refuses new requests (`closed`), waits for the running ones, closes the connections. */
+  /** Refuses new requests (`closed`), ends the running ones where they are, closes the connections. */
   close(): Promise<void>;
 }
 
@@ -85,9 +86,10 @@ class GuardedEgress implements Egress {
   readonly #connection: ConnectionDeps;
   readonly #pool = new Pool();
   readonly #running = new Set<Promise<OutboundResult>>();
-  #closed = false;
+  readonly #end = new AbortController();
 
   constructor(deps: EgressDeps) {
+    setMaxListeners(0, this.#end.signal);
     this.#clock = deps.clock;
     this.#connection = {
       resolve: deps.resolve ?? systemResolve(),
@@ -100,7 +102,7 @@ class GuardedEgress implements Egress {
     const to = assertHost(r.url, r.allowedHosts, r);
     const method = checkedMethod(r.method);
     const headers = checkedHeaders(r.headers);
-    if (this.#closed) return { kind: "not_sent", cause: "closed" };
+    if (this.#end.signal.aborted) return { kind: "not_sent", cause: "closed" };
     const running = this.#limited(r, to, method, headers);
     this.#running.add(running);
     try {
@@ -111,8 +113,7 @@ class GuardedEgress implements Egress {
   }
 
   async close(): Promise<void> {
-    this.#closed = true;
-    this.#pool.close();
+    this.#end.abort();
     await Promise.allSettled(this.#running);
     this.#pool.close();
   }
@@ -127,7 +128,8 @@ class GuardedEgress implements Egress {
     const timer = setTimeout(() => limit.abort("timeout"), Math.min(r.timeoutMs, MAX_TIMER_MS));
     const abort = (): void => limit.abort("aborted");
     if (r.signal?.aborted === true) abort();
-    r.signal?.addEventListener("abort", abort, { once: true });
+    const ends = r.signal === undefined ? [this.#end.signal] : [this.#end.signal, r.signal];
+    for (const signal of ends) signal.addEventListener("abort", abort, { once: true });
     try {
       const call: Call = {
         method,
@@ -145,7 +147,7 @@ class GuardedEgress implements Egress {
       return { kind: end.kind === "gone" ? "not_sent" : end.kind, cause: end.cause };
     } finally {
       clearTimeout(timer);
-      r.signal?.removeEventListener("abort", abort);
+      for (const signal of ends) signal.removeEventListener("abort", abort);
     }
   }
 
@@ -176,7 +178,7 @@ class GuardedEgress implements Egress {
     let reusable = false;
     try {
       const end = await line.exchange(call);
-      reusable = end.kind === "answer" && !call.last && !this.#closed && line.alive;
+      reusable = end.kind === "answer" && !call.last && !this.#end.signal.aborted && line.alive;
       return end;
     } finally {
       if (reusable) this.#pool.give(line);

@@ -199,6 +199,13 @@ describe("a request is not_sent, and the server has seen no byte of it,", () => 
     await egress.close();
     expect(await egress.request(post(at(9)))).toEqual({ kind: "not_sent", cause: "closed" });
   });
+
+  it("when the room is closed while connecting", async () => {
+    const egress = room({ dial: () => new Promise(() => {}) });
+    const asked = egress.request(post(at(9)));
+    await egress.close();
+    expect(await asked).toEqual({ kind: "not_sent", cause: "aborted" });
+  });
 });
 
 describe("the outcome is unknown, never not_sent,", () => {

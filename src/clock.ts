@@ -14,9 +14,40 @@ export interface Clock {
 
 // A setTimeout past 24.8 days fires at once; a minute is also how soon a suspend or a clock jump is noticed.
 const MAX_TIMER_MS = 60_000;
+/** The wall clock gaining or losing so much on the running clock is a suspend, or somebody setting the time. */
+const JUMP_MS = 20;
 
-/** CLOCK_BOOTTIME: unlike `performance.now()` it goes on counting while the machine sleeps, as lock leases do. */
-function bootTime(): () => number {
+/** Clocks as the machine has them, each in milliseconds. */
+export interface MachineClocks {
+  readonly wallMs: () => number;
+  /** Stands still while the machine sleeps. */
+  readonly runningMs: () => number;
+  /** Goes on while the machine sleeps, as lock leases do. May be slow to read, and coarse. */
+  readonly bootMs: () => number;
+}
+
+/**
+ * The boot clock without reading it each time, which costs a file's opening. It runs like the running clock but for
+ * sleep; and a kernel that adds a sleep to it adds the same to the wall clock, which shows when to read it again.
+ */
+export function bootClock({ wallMs, runningMs, bootMs }: MachineClocks): () => number {
+  let asleepMs = Number.NEGATIVE_INFINITY;
+  let wallAheadMs = Number.NaN;
+  return () => {
+    const nowMs = runningMs();
+    const aheadMs = wallMs() - nowMs;
+    // Not `> JUMP_MS`: the first time there is nothing to compare with.
+    if (!(Math.abs(aheadMs - wallAheadMs) <= JUMP_MS)) {
+      wallAheadMs = aheadMs;
+      // Coarse readings come out low, so that the highest one is the nearest, and time never goes back.
+      asleepMs = Math.max(asleepMs, bootMs() - nowMs);
+    }
+    return nowMs + asleepMs;
+  };
+}
+
+/** CLOCK_BOOTTIME, to 10 ms. */
+function readBootMs(): () => number {
   try {
     readFileSync("/proc/uptime");
   } catch {
@@ -27,10 +58,9 @@ function bootTime(): () => number {
 
 /** The machine's own clocks. */
 export function systemClock(): Clock {
-  const boot = bootTime();
   return {
     now: () => Date.now(),
-    boot,
+    boot: bootClock({ wallMs: Date.now, runningMs: () => performance.now(), bootMs: readBootMs() }),
     async sleep(ms, signal) {
       for (let left = ms; left > 0; left -= MAX_TIMER_MS) {
         await delay(Math.min(left, MAX_TIMER_MS), undefined, signal === undefined ? {} : { signal });

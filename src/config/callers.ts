@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { parse } from "yaml";
-import { z } from "zod";
+import * as z from "zod";
 import { KeyturnError } from "../errors.ts";
 
 const globs = z.array(z.string().min(1)).min(1).default(["*"]);

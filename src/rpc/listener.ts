@@ -30,6 +30,8 @@ export function createServer({ maxRequestBytes, maxConcurrentStreams }: ServerLi
     "grpc.max_concurrent_streams": maxConcurrentStreams,
     "grpc.keepalive_time_ms": 60_000,
     "grpc.keepalive_timeout_ms": 20_000,
+    // Statistics that no service of ours shows; they cost a tenth of a warm GetToken.
+    "grpc.enable_channelz": 0,
   });
 }
 

@@ -21,8 +21,10 @@ export interface Caller {
   maySee(of: { readonly tenant: string; readonly provider: string; readonly account: string }): boolean;
 }
 
+const always = () => true;
+
 export function anyone(name: string): Caller {
-  return { name, isRestricted: false, mayCall: () => true, maySee: () => true };
+  return { name, isRestricted: false, mayCall: always, maySee: always };
 }
 
 /** Tells callers by their token. Without rules everybody is `anyone`. */
@@ -34,6 +36,11 @@ export class Callers {
       hashes: rule.token_sha256.map((hex) => Buffer.from(hex, "hex")),
       caller: callerOf(rule),
     }));
+  }
+
+  /** False without rules: callers' tokens are not looked at. */
+  get areTold(): boolean {
+    return this.#rules.length > 0;
   }
 
   /** CALLER_UNKNOWN without a token that a rule names. `via` is the name where there are no rules. */

@@ -11,7 +11,7 @@ export class Sight {
 
   /**
    * Undefined when the caller may see everything, so that the common case waits for nothing; else rejects with
-   * CALLER_NOT_ALLOWED. An account that does not exist is left to the one who looks for it.
+   * CALLER_NOT_ALLOWED, for an account that does not exist too unless its id alone would have been allowed.
    */
   check(caller: Caller, accountId: string): Promise<void> | undefined {
     return caller.isRestricted ? this.#check(caller, accountId) : undefined;
@@ -19,7 +19,10 @@ export class Sight {
 
   async #check(caller: Caller, accountId: string): Promise<void> {
     const account = await this.#find(accountId);
-    if (account !== undefined)
-      requireSight(caller, { tenant: account.tenant, provider: account.provider, account: account.id });
+    requireSight(caller, {
+      tenant: account?.tenant ?? "",
+      provider: account?.provider ?? "",
+      account: accountId,
+    });
   }
 }

@@ -39,26 +39,32 @@ export function watchEvents(deps: WatchEventsDeps) {
     await checkRetained(deps, position, classes, "CURSOR_EXPIRED");
     const wanted = filterOf(request, call);
     const ended = AbortSignal.any([call.signal, stopping]);
+    let sentAtBootMs = clock.boot();
+    const tell = async (event?: StoredEvent) => {
+      const message = event === undefined ? undefined : eventMessage(event, events.identity, environment);
+      const cursor = message?.cursor ?? cursorOf(events.identity, position);
+      await send(
+        create(WatchEventsResponseSchema, message === undefined ? { cursor } : { event: message, cursor }),
+      );
+      sentAtBootMs = clock.boot();
+    };
     let wake = new AbortController();
     const unfollow = events.follow(() => wake.abort());
     try {
-      await send(create(WatchEventsResponseSchema, { cursor: cursorOf(events.identity, position) }));
+      await tell();
       while (!ended.aborted) {
         wake = new AbortController();
         const batch = await events.read(position, classes, BATCH);
-        if (batch.length === 0) {
-          await clock.sleep(HEARTBEAT_MS, AbortSignal.any([ended, wake.signal])).catch(() => undefined);
-          if (!wake.signal.aborted)
-            await send(create(WatchEventsResponseSchema, { cursor: cursorOf(events.identity, position) }));
-          continue;
-        }
-        await checkRetained(deps, position, classes, "SUBSCRIBER_TOO_SLOW");
+        if (batch.length > 0) await checkRetained(deps, position, classes, "SUBSCRIBER_TOO_SLOW");
         for (const event of batch) {
           position = event.position;
-          if (!wanted(event)) continue;
-          const message = eventMessage(event, events.identity, environment);
-          await send(create(WatchEventsResponseSchema, { event: message, cursor: message.cursor }));
+          if (wanted(event)) await tell(event);
         }
+        // Also when much is going on of which nothing is wanted: the cursor moves, and the caller knows that we live.
+        const leftMs = sentAtBootMs + HEARTBEAT_MS - clock.boot();
+        if (leftMs <= 0) await tell();
+        else if (batch.length === 0)
+          await clock.sleep(leftMs, AbortSignal.any([ended, wake.signal])).catch(() => undefined);
       }
     } finally {
       unfollow();

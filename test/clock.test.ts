@@ -1,0 +1,21 @@
+import { expect, it } from "vitest";
+import { systemClock } from "../src/clock.ts";
+
+it("sleeps longer than a timer can, without ending early, and can be woken", async () => {
+  const stop = new AbortController();
+  let isAwake = false;
+  const sleep = systemClock()
+    .sleep(60 * 86_400_000, stop.signal)
+    .finally(() => {
+      isAwake = true;
+    });
+  await systemClock().sleep(100);
+  expect(isAwake).toBe(false);
+  stop.abort(new Error("woken"));
+  await expect(sleep).rejects.toThrow();
+});
+
+it("does not sleep at all for no time", async () => {
+  await systemClock().sleep(0);
+  await systemClock().sleep(-1);
+});

@@ -42,7 +42,9 @@ function ofOurs({ reason, message, violations, metadata, retryAfterMs }: Keyturn
   // The one violation's text often is the message already.
   const repeated = violations.filter(({ description }) => !message.includes(description));
   const nextStep = nextStepOf(reason, metadata);
-  const exit = exitOfReason(reason) ?? EXIT.failed;
+  // A directory that cannot be had is named by the configuration, and only another name will help.
+  const misnamed = metadata.cause?.startsWith("state_directory") === true;
+  const exit = misnamed ? EXIT.usage : (exitOfReason(reason) ?? EXIT.failed);
   return { exit, reason, message, violations: repeated, metadata, retryAfterMs, nextStep };
 }
 

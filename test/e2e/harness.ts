@@ -78,6 +78,59 @@ export function reasonOf(error: unknown): string {
   return String(error);
 }
 
+export interface GrantOptions {
+  /** True unless said otherwise. */
+  readonly expired?: boolean;
+  readonly lifetimeMs?: number;
+  readonly labels?: Record<string, string>;
+}
+
+/** The OAuth client `main` at the simulator. */
+export async function putSimulatorClient(
+  admin: Caller,
+  options: { readonly token?: string } = {},
+): Promise<void> {
+  const client = {
+    provider: "simulator",
+    name: "main",
+    clientId: "demo-client",
+    clientSecret: "demo-secret",
+  };
+  await admin.call(OAuthClientService.method.putClient, client, options);
+}
+
+/** An account with a grant of the simulator's. */
+export async function connectAccount(
+  admin: Caller,
+  simulator: Simulator,
+  accountId: string,
+  { expired = true, lifetimeMs, labels = {} }: GrantOptions = {},
+  options: { readonly token?: string } = {},
+) {
+  const grant = simulator.issueGrant({
+    clientId: "demo-client",
+    subject: accountId,
+    expired,
+    ...(lifetimeMs === undefined ? {} : { accessTokenLifetimeMs: lifetimeMs }),
+  });
+  const { accessToken, refreshToken } = grant;
+  const expireTime = { seconds: BigInt(Math.floor(grant.expiresAtMs / 1_000)), nanos: 0 };
+  await admin.call(
+    AccountService.method.createAccount,
+    {
+      accountId,
+      tenant: "acme",
+      provider: "simulator",
+      client: "main",
+      labels,
+      fields: { port: String(simulator.port) },
+      credential: { kind: { case: "oauth", value: { accessToken, refreshToken, expireTime } } },
+    },
+    options,
+  );
+  return grant;
+}
+
 export interface Scene {
   readonly simulator: Simulator;
   readonly data: Caller;
@@ -88,11 +141,7 @@ export interface Scene {
   /** An account with a grant of the simulator's, its access token expired unless said otherwise. */
   connect(
     id: string,
-    grant?: {
-      readonly expired?: boolean;
-      readonly lifetimeMs?: number;
-      readonly labels?: Record<string, string>;
-    },
+    grant?: GrantOptions,
   ): Promise<{ readonly refreshToken: string; readonly accessToken: string }>;
   stop(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
@@ -124,12 +173,7 @@ export async function scene(
   });
   const data = new Caller(sidecar.data);
   const admin = new Caller(sidecar.admin);
-  await admin.call(OAuthClientService.method.putClient, {
-    provider: "simulator",
-    name: "main",
-    clientId: "demo-client",
-    clientSecret: "demo-secret",
-  });
+  await putSimulatorClient(admin);
   const stop = async () => {
     data.close();
     admin.close();
@@ -144,33 +188,7 @@ export async function scene(
     stateDir,
     logs,
     targets: sidecar,
-    connect: async (id, { expired = true, lifetimeMs, labels = {} } = {}) => {
-      const grant = simulator.issueGrant({
-        clientId: "demo-client",
-        subject: id,
-        expired,
-        ...(lifetimeMs === undefined ? {} : { accessTokenLifetimeMs: lifetimeMs }),
-      });
-      await admin.call(AccountService.method.createAccount, {
-        accountId: id,
-        tenant: "acme",
-        provider: "simulator",
-        client: "main",
-        labels,
-        fields: { port: String(simulator.port) },
-        credential: {
-          kind: {
-            case: "oauth",
-            value: {
-              accessToken: grant.accessToken,
-              refreshToken: grant.refreshToken,
-              expireTime: { seconds: BigInt(Math.floor(grant.expiresAtMs / 1_000)), nanos: 0 },
-            },
-          },
-        },
-      });
-      return grant;
-    },
+    connect: (id, grant) => connectAccount(admin, simulator, id, grant),
     stop,
     [Symbol.asyncDispose]: stop,
   };

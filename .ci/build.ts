@@ -1,6 +1,6 @@
 import { chmodSync, cpSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { build } from "esbuild";
+import { build, type Plugin } from "esbuild";
 
 // One CommonJS bundle, since an ESM one breaks on the dynamic requires of its dependencies, and since Node strips no
 // types under node_modules. What is read at run time lies beside it.
@@ -13,12 +13,22 @@ const META = "__keyturnMeta";
 const banner = `#!/usr/bin/env node
 const ${META} = { url: require("node:url").pathToFileURL(__filename).href, dirname: __dirname, filename: __filename };`;
 
+// Node reads the whole program before it starts, and keeps its text: what only some processes need lies apart.
+const apart: Plugin = {
+  name: "apart",
+  setup: ({ onResolve }) =>
+    onResolve({ filter: /^undici$/ }, ({ kind }) =>
+      kind === "dynamic-import" ? { path: "./undici.cjs", external: true } : undefined,
+    ),
+};
+
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist, { recursive: true });
 await build({
   entryPoints: {
     keyturn: join(root, "src/main.ts"),
     "store-worker": join(root, "src/store/embedded/worker.ts"),
+    undici: "undici",
   },
   outdir: dist,
   outExtension: { ".js": ".cjs" },
@@ -28,7 +38,13 @@ await build({
   format: "cjs",
   define: { "import.meta": META },
   banner: { js: banner },
-  legalComments: "eof",
+  plugins: [apart],
+  // Names stay as they are, for stack traces. Licences go to a file of their own: one letter in them that is not ASCII
+  // would double the memory that the text takes.
+  minifyWhitespace: true,
+  minifySyntax: true,
+  charset: "ascii",
+  legalComments: "external",
   logLevel: "warning",
 });
 cpSync(join(root, "providers"), join(dist, "providers"), { recursive: true });

@@ -1,0 +1,77 @@
+import { existsSync, rmSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import type { Benchmark } from "./bench.ts";
+import { answered, frameOf, Line } from "./load.ts";
+import { alternate, median, spread } from "./rounds.ts";
+import { ServerProcess } from "./server-process.ts";
+
+const ID = "acct-cold";
+const ROUNDS = 11;
+
+/** From the start of the process to its first answer. */
+export const coldStartBenchmark: Benchmark = {
+  name: "cold-start",
+  what: "From the bundle's start on a state directory with one account to the first GetToken's answer.",
+  async run(bench) {
+    const sidecar = await bench.sidecarWithClient();
+    const vendor = await bench.vendor();
+    await vendor.connect(sidecar, ID);
+    await sidecar.process.stop();
+    const { keyturn } = bench.bundles;
+    const { ours, node } = await alternate(ROUNDS, {
+      ours: () => toFirstAnswer(keyturn, sidecar.stateDir),
+      node: () => toEnd(),
+    });
+    return [
+      {
+        name: "cold start to first GetToken",
+        value: median(ours),
+        unit: "ms",
+        aim: { atMost: 250 },
+        note: spread(ours, 0),
+      },
+      { name: "Node itself, an empty program", value: median(node), unit: "ms", note: spread(node, 0) },
+    ];
+  },
+};
+
+async function toFirstAnswer(keyturn: string, stateDir: string): Promise<number> {
+  const socket = join(stateDir, "d.sock");
+  rmSync(socket, { force: true });
+  const set = [
+    `state_dir=${stateDir}`,
+    `listeners.data.socket=${socket}`,
+    `listeners.admin.socket=${join(stateDir, "a.sock")}`,
+  ];
+  const server = new ServerProcess([keyturn, "serve", ...set.flatMap((each) => ["--set", each])], {
+    isProbed: false,
+  });
+  try {
+    while (!(await accepts(socket))) await new Promise((resolve) => setTimeout(resolve, 1));
+    const line = new Line(socket);
+    await answered(line, frameOf({ accountId: ID }));
+    const tookMs = performance.now() - server.startedMs;
+    line.close();
+    return tookMs;
+  } finally {
+    await server.stop();
+  }
+}
+
+function accepts(socket: string): Promise<boolean> {
+  if (!existsSync(socket)) return Promise.resolve(false);
+  return new Promise((resolve) => {
+    const attempt = connect(socket, () => {
+      attempt.destroy();
+      resolve(true);
+    });
+    attempt.once("error", () => resolve(false));
+  });
+}
+
+async function toEnd(): Promise<number> {
+  const program = new ServerProcess(["-e", "0"], { isProbed: false });
+  await program.ended;
+  return performance.now() - program.startedMs;
+}

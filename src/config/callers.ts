@@ -23,6 +23,10 @@ const callersSchema = z.strictObject({
       tenants: globs,
       providers: globs,
       accounts: globs,
+      /** Of HTTP requests that are made or let through as an account: `GET`. */
+      methods: globs,
+      /** Their paths: below the provider's base URL for the proxy, of the whole request for Envoy. */
+      paths: globs,
     }),
   ),
 });

@@ -1,12 +1,14 @@
+import type { EventEmitter } from "node:events";
+import type { Readable, Writable } from "node:stream";
 import type { DescMessage, DescMethod, DescService, MessageShape } from "@bufbuild/protobuf";
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
+  type handleBidiStreamingCall,
   type handleServerStreamingCall,
   type handleUnaryCall,
   type Metadata,
   type MethodDefinition,
   type Server,
-  type ServerWritableStream,
   status,
   type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
@@ -24,7 +26,7 @@ export interface Call {
   readonly rpc: string;
 }
 
-/** A unary call has no signal: one that aborts whenever a call is over would cost more than a warm GetToken. */
+/** A plain unary call has no signal: one that aborts whenever a call is over would cost more than a warm GetToken. */
 export interface StreamCall extends Call {
   /** Aborts when the caller has gone. */
   readonly signal: AbortSignal;
@@ -41,7 +43,22 @@ export type Streaming = (
   send: (message: unknown) => Promise<void>,
 ) => Promise<void>;
 
-export type Handlers = Readonly<Record<string, { readonly unary: Unary } | { readonly stream: Streaming }>>;
+/** A unary call whose work ends with its caller. */
+export type Abortable = (request: never, call: StreamCall) => Promise<unknown>;
+/** Reads as fast as it asks for the next message. The requests end, or throw, as the caller's side does. */
+export type Bidi = (
+  requests: AsyncIterable<never>,
+  call: StreamCall,
+  send: (message: unknown) => Promise<void>,
+) => Promise<void>;
+
+export type Handler =
+  | { readonly unary: Unary }
+  | { readonly abortable: Abortable }
+  | { readonly stream: Streaming }
+  | { readonly bidi: Bidi };
+
+export type Handlers = Readonly<Record<string, Handler>>;
 
 export function unary<I extends DescMessage, O extends DescMessage>(
   _method: { readonly input: I; readonly output: O },
@@ -59,6 +76,24 @@ export function stream<I extends DescMessage, O extends DescMessage>(
   ) => Promise<void>,
 ): { readonly stream: Streaming } {
   return { stream: handler as Streaming };
+}
+
+export function abortable<I extends DescMessage, O extends DescMessage>(
+  _method: { readonly input: I; readonly output: O },
+  handler: (request: Message<I>, call: StreamCall) => Promise<Message<O>>,
+): { readonly abortable: Abortable } {
+  return { abortable: handler as Abortable };
+}
+
+export function bidi<I extends DescMessage, O extends DescMessage>(
+  _method: { readonly input: I; readonly output: O },
+  handler: (
+    requests: AsyncIterable<Message<I>>,
+    call: StreamCall,
+    send: (message: Message<O>) => Promise<void>,
+  ) => Promise<void>,
+): { readonly bidi: Bidi } {
+  return { bidi: handler as Bidi };
 }
 
 /** How calls are let in. */
@@ -113,9 +148,10 @@ function serialize(method: DescMethod, message: unknown): Buffer {
 
 function bind(method: DescMethod, handler: Handlers[string] | undefined, door: Door) {
   if (handler === undefined) return unimplemented(method);
-  return "unary" in handler
-    ? bindUnary(method, handler.unary, door)
-    : bindStream(method, handler.stream, door);
+  if ("unary" in handler) return bindUnary(method, handler.unary, door);
+  if ("abortable" in handler) return bindAbortable(method, handler.abortable, door);
+  if ("stream" in handler) return bindStream(method, handler.stream, door);
+  return bindBidi(method, handler.bidi, door);
 }
 
 function unimplemented(method: DescMethod) {
@@ -153,19 +189,53 @@ function bindStream(
 ): handleServerStreamingCall<Buffer, unknown> {
   const rpc = rpcName(method);
   return (call) => {
-    const gone = new AbortController();
-    call.on("cancelled", () => gone.abort());
-    call.on("close", () => gone.abort());
+    const gone = goneWith(call);
     const work = async () => {
-      const seen = { ...callOf(call, rpc, door), signal: gone.signal };
-      await handler(read(method, call.request), seen, (message) => write(call, message, gone.signal));
+      const seen = { ...callOf(call, rpc, door), signal: gone };
+      await handler(read(method, call.request), seen, (message) => write(call, message, gone));
       call.end();
     };
     // An error thrown between two messages leaves the same way as one thrown before the first.
     work().catch((error: unknown) => {
-      if (!gone.signal.aborted) call.emit("error", failure(error, rpc, door));
+      if (!gone.aborted) call.emit("error", failure(error, rpc, door));
     });
   };
+}
+
+function bindAbortable(method: DescMethod, handler: Abortable, door: Door): handleUnaryCall<Buffer, unknown> {
+  return (call, callback) => {
+    const gone = goneWith(call);
+    const work = (request: never, seen: Call) => handler(request, { ...seen, signal: gone });
+    bindUnary(method, work, door)(call, callback);
+  };
+}
+
+function bindBidi(method: DescMethod, handler: Bidi, door: Door): handleBidiStreamingCall<Buffer, unknown> {
+  const rpc = rpcName(method);
+  return (call) => {
+    const gone = goneWith(call);
+    const work = async () => {
+      const seen = { ...callOf(call, rpc, door), signal: gone };
+      await handler(messages(method, call), seen, (message) => write(call, message, gone));
+      call.end();
+    };
+    work().catch((error: unknown) => {
+      if (!gone.aborted) call.emit("error", failure(error, rpc, door));
+    });
+  };
+}
+
+/** Aborts when the caller has gone, or the call is over. */
+function goneWith(call: EventEmitter): AbortSignal {
+  const gone = new AbortController();
+  call.on("cancelled", () => gone.abort());
+  call.on("close", () => gone.abort());
+  return gone.signal;
+}
+
+/** Asked for one at a time. Who stops reading does not end the call: its answer goes the other way. */
+async function* messages(method: DescMethod, call: Readable): AsyncGenerator<never> {
+  for await (const bytes of call.iterator({ destroyOnReturn: false })) yield read(method, bytes);
 }
 
 const READS = /^(Get|List|Explain|Export|Query|Verify|Lint|Watch|Check)/;
@@ -193,11 +263,7 @@ async function audited<T>(
 }
 
 /** Resolves when the caller has room for more, so that nothing piles up here. */
-function write(
-  call: ServerWritableStream<Buffer, unknown>,
-  message: unknown,
-  gone: AbortSignal,
-): Promise<void> {
+function write(call: Writable, message: unknown, gone: AbortSignal): Promise<void> {
   gone.throwIfAborted();
   if (call.write(message)) return Promise.resolve();
   return new Promise((resolve, reject) => {

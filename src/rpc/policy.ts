@@ -9,6 +9,15 @@ export interface CallerRule {
   readonly tenants: readonly string[];
   readonly providers: readonly string[];
   readonly accounts: readonly string[];
+  readonly methods: readonly string[];
+  readonly paths: readonly string[];
+}
+
+/** An HTTP request to be made, or let through, with an account's credential. */
+export interface HttpRequestLine {
+  readonly method: string;
+  /** Without the query, percent-encoded as it is sent. */
+  readonly path: string;
 }
 
 /** Who calls. Without rules the socket's file permissions have decided, and everything is allowed. */
@@ -19,12 +28,22 @@ export interface Caller {
   readonly isRestricted: boolean;
   mayCall(rpc: string): boolean;
   maySee(of: { readonly tenant: string; readonly provider: string; readonly account: string }): boolean;
+  /** False when `mayRequest` is true of everything. */
+  readonly isRequestRestricted: boolean;
+  mayRequest(line: HttpRequestLine): boolean;
 }
 
 const always = () => true;
 
 export function anyone(name: string): Caller {
-  return { name, isRestricted: false, mayCall: always, maySee: always };
+  return {
+    name,
+    isRestricted: false,
+    mayCall: always,
+    maySee: always,
+    isRequestRestricted: false,
+    mayRequest: always,
+  };
 }
 
 /** Tells callers by their token. Without rules everybody is `anyone`. */
@@ -64,23 +83,38 @@ function unknown(message: string): KeyturnError {
 }
 
 function callerOf(rule: CallerRule): Caller {
-  const [rpcs, tenants, providers, accounts] = [rule.rpcs, rule.tenants, rule.providers, rule.accounts].map(
-    matcher,
-  );
+  const rpcs = matcher(rule.rpcs);
+  const tenants = matcher(rule.tenants);
+  const providers = matcher(rule.providers);
+  const accounts = matcher(rule.accounts);
+  const methods = matcher(rule.methods.map((method) => method.toUpperCase()));
+  const paths = matcher(rule.paths);
   return {
     name: rule.name,
     isRestricted: true,
-    mayCall: (rpc) => rpcs?.test(rpc) === true,
+    mayCall: (rpc) => rpcs.test(rpc),
     maySee: ({ tenant, provider, account }) =>
-      tenants?.test(tenant) === true &&
-      providers?.test(provider) === true &&
-      accounts?.test(account) === true,
+      tenants.test(tenant) && providers.test(provider) && accounts.test(account),
+    isRequestRestricted: [...rule.methods, ...rule.paths].some((glob) => glob !== "*"),
+    mayRequest: ({ method, path }) => methods.test(method.toUpperCase()) && paths.test(path) && !climbs(path),
   };
 }
 
 function matcher(globs: readonly string[]): RegExp {
   const one = (glob: string) => glob.split("*").map(RegExp.escape).join(".*");
   return new RegExp(`^(?:${globs.map(one).join("|")})$`, "s");
+}
+
+const DOTS = /(?:^|[/\\])\.{1,2}(?:$|[/\\;])/;
+
+/** True when some server may read the path as another one: dot segments, however they are written. */
+function climbs(path: string): boolean {
+  let text = path;
+  for (let round = 0; round < 3; round += 1) {
+    if (DOTS.test(text)) return true;
+    text = text.replaceAll(/%(2e|2f|5c|25|3b)/gi, (encoded) => decodeURIComponent(encoded));
+  }
+  return DOTS.test(text);
 }
 
 /** CALLER_NOT_ALLOWED; the message says what to ask the operator for. */
@@ -100,4 +134,14 @@ export function requireSight(
   throw new KeyturnError("CALLER_NOT_ALLOWED", "The caller token's policy does not name this account.", {
     metadata: { caller: caller.name },
   });
+}
+
+/** CALLER_NOT_ALLOWED; the message says what to ask the operator for. */
+export function requireRequest(caller: Caller, line: HttpRequestLine): void {
+  if (caller.mayRequest(line)) return;
+  throw new KeyturnError(
+    "CALLER_NOT_ALLOWED",
+    "The caller token's policy does not name this method and path.",
+    { metadata: { caller: caller.name, method: line.method.slice(0, 32) } },
+  );
 }

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import { type CallerRule, Callers, requireRpc, requireSight } from "../../src/rpc/policy.ts";
+import { type CallerRule, Callers, requireRequest, requireRpc, requireSight } from "../../src/rpc/policy.ts";
 
 const hashOf = (token: string) => createHash("sha256").update(token).digest("hex");
 
@@ -11,6 +11,8 @@ const rule: CallerRule = {
   tenants: ["acme"],
   providers: ["*"],
   accounts: ["acme-*", "shared.1"],
+  methods: ["get", "POST"],
+  paths: ["/v1/contacts", "/v1/contacts/*"],
 };
 
 describe("caller tokens", () => {
@@ -57,5 +59,25 @@ describe("a caller's policy", () => {
     expect(() => requireSight(caller, { tenant: "acme2", provider: "any", account: "acme-1" })).toThrow(
       refused,
     );
+  });
+
+  it("names methods and paths, and no way of writing a path leads out of them", () => {
+    requireRequest(caller, { method: "get", path: "/v1/contacts" });
+    requireRequest(caller, { method: "POST", path: "/v1/contacts/7/notes" });
+    requireRequest(caller, { method: "GET", path: "/v1/contacts/a..b%2Fc" });
+    const denied = [
+      ["DELETE", "/v1/contacts/7"],
+      ["GET", "/v1/contactsx"],
+      ["GET", "/V1/contacts"],
+      ["GET", "/v1/contacts/../admin"],
+      ["GET", "/v1/contacts/%2e%2E/admin"],
+      ["GET", "/v1/contacts/%252e%252e/admin"],
+      ["GET", "/v1/contacts/..%2fadmin"],
+      ["GET", "/v1/contacts/..%5Cadmin"],
+      ["GET", "/v1/contacts/..;x/admin"],
+      ["GET", "/v1/contacts/."],
+    ] as const;
+    for (const [method, path] of denied)
+      expect(() => requireRequest(caller, { method, path }), `${method} ${path}`).toThrow(refused);
   });
 });

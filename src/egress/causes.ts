@@ -25,6 +25,7 @@ export function answerCause(error: unknown): string {
   const code = codeOf(error);
   if (code === "ECONNRESET" || code === "EPIPE" || code === "ECONNABORTED") return "connection_reset";
   if (code === "UND_ERR_RES_CONTENT_LENGTH_MISMATCH") return "body_truncated";
+  if (code === "UND_ERR_REQ_CONTENT_LENGTH_MISMATCH") return "request_length_mismatch";
   if (code === "UND_ERR_HEADERS_OVERFLOW") return "headers_too_large";
   if (code === "HPE_INVALID_EOF_STATE") return "body_truncated";
   if (code.startsWith("HPE_")) return "malformed_answer";

@@ -1,50 +1,84 @@
 import { setMaxListeners } from "node:events";
 import type { Clock } from "../clock.ts";
+import { Incoming, Outgoing } from "./body.ts";
+import { brokenOff } from "./broken.ts";
 import { type ConnectionDeps, openConnection, trustStore } from "./connection.ts";
-import { decodeBody } from "./decode.ts";
+import { decodeBody, decodeStream } from "./decode.ts";
 import { type Dial, tcpDial } from "./dial.ts";
 import { checkedHeaders, checkedMethod } from "./head.ts";
 import { assertHost, type Destination } from "./hosts.ts";
-import { type Answer, type Call, type Exchanged, Line } from "./line.ts";
+import { type Call, type Ended, type Head, Line, type Listener, type Unanswered } from "./line.ts";
 import { Pool } from "./pool.ts";
 import { type Resolve, systemResolve } from "./resolve.ts";
 
-/** A request to anybody outside. */
-export interface OutboundRequest {
+/** What every request to anybody outside says. */
+interface Asked {
   readonly method: string;
   /** Absolute and fully rendered. */
   readonly url: string;
   /** May hold secrets. `host`, `content-length` and the hop-by-hop headers are written by the room. */
   readonly headers: readonly (readonly [string, string])[];
-  readonly body: Uint8Array | undefined;
   /** The provider file's hosts, as `hostAllowed` reads them. */
   readonly allowedHosts: readonly string[];
   /** The provider file permits loopback; plain http is then permitted too, to loopback only. */
   readonly allowLoopback: boolean;
   /** The operator permits private networks for this provider. */
   readonly allowPrivate?: boolean;
-  /** True: on a connection of its own, neither taken from the pool nor returned to it (single-use refresh token). */
-  readonly fresh: boolean;
   /** From the call to the complete body, in milliseconds. */
   readonly timeoutMs: number;
   /** For name, connection and TLS together. Default 10 s. */
   readonly connectTimeoutMs?: number;
+  /** The body stays as it comes, `content-encoding` and all. */
+  readonly keepEncoding?: boolean;
+  /** Ends the request wherever it is: the shutdown limit, a caller who has gone. */
+  readonly signal?: AbortSignal;
+}
+
+/** A request to anybody outside, whole, with a whole answer. */
+export interface OutboundRequest extends Asked {
+  readonly body: Uint8Array | undefined;
+  /** True: on a connection of its own, neither taken from the pool nor returned to it (single-use refresh token). */
+  readonly fresh: boolean;
   /** Of the answer, as it comes and decoded. */
   readonly maxBodyBytes: number;
   /** Called right before the first byte is written, in the same turn; false: nothing is sent (`withdrawn`). */
   readonly beforeFirstByte?: () => boolean;
-  /** The shutdown limit: ends the request wherever it is. */
-  readonly signal?: AbortSignal;
 }
 
-/** What became of a request. A redirect is an answer like any other. Causes are single words, never secrets. */
-export type OutboundResult =
-  /** Header names in lower case, in order, repeated ones kept. `content-encoding` is undone and gone. Wall-clock times. */
-  | Answer
-  /** No byte of the request was written. */
-  | { readonly kind: "not_sent"; readonly cause: string }
-  /** A byte was or may have been written, and no complete answer came. */
-  | { readonly kind: "unknown"; readonly cause: string };
+/** A request whose body, answer or both are streams. */
+export interface StreamedRequest extends Asked {
+  /** A stream is read once, as fast as the other side takes it. What it throws, `stream` or the answer's body throws. */
+  readonly body: Uint8Array | AsyncIterable<Uint8Array> | undefined;
+  /** The length of a streamed body, which it then must have; undefined: it is sent in chunks. */
+  readonly bodyBytes?: number | undefined;
+  /** From the end of the request's body to the beginning of the answer, in milliseconds. */
+  readonly answerWithinMs: number;
+}
+
+type Fields = Head["headers"];
+
+/** A complete answer. */
+export interface Answer extends Head {
+  readonly kind: "answer";
+  readonly body: Buffer;
+}
+
+/** The beginning of an answer, and the rest of it as it comes. Read the body, or cancel it: it holds a connection. */
+export interface StreamedAnswer extends Head {
+  readonly kind: "answer";
+  /** Reading slowly makes the sender slow. Throws PROVIDER_UNAVAILABLE, with the cause, when it breaks off. */
+  readonly body: AsyncIterable<Buffer>;
+  /** What followed the body; empty before its end. */
+  readonly trailers: () => Fields;
+  readonly cancel: () => void;
+}
+
+/**
+ * What became of a request. A redirect is an answer like any other. Header names in lower case, in order, repeated ones
+ * kept; `content-encoding` is undone and gone. Wall-clock times.
+ */
+export type OutboundResult = Answer | Unanswered;
+export type StreamedResult = StreamedAnswer | Unanswered;
 
 /** The guarded way out. */
 export interface Egress {
@@ -53,6 +87,8 @@ export interface Egress {
    * INVALID_REQUEST for a method or header that cannot be sent; in either case nothing was written.
    */
   request(r: OutboundRequest): Promise<OutboundResult>;
+  /** As `request`, on pooled connections, resolving at the beginning of the answer. */
+  stream(r: StreamedRequest): Promise<StreamedResult>;
   /** Refuses new requests (`closed`), ends the running ones where they are, closes the connections. */
   close(): Promise<void>;
 }
@@ -72,20 +108,50 @@ const CONNECT_TIMEOUT_MS = 10_000;
 // A setTimeout past 24.8 days fires at once.
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
-async function decoded(answer: Answer, maxBodyBytes: number): Promise<OutboundResult> {
-  const codings = answer.headers.filter(([name]) => name === "content-encoding").map(([, value]) => value);
-  const result = await decodeBody(answer.body, codings.join(","), maxBodyBytes);
+/** Streams are long, and one provider may have many of them open. */
+const STREAM_PLACES = 1_000;
+
+function codingsOf(headers: Fields): string {
+  return headers
+    .filter(([name]) => name === "content-encoding")
+    .map(([, value]) => value)
+    .join(",");
+}
+
+function withoutCoding(headers: Fields): Fields {
+  return headers.filter(([name]) => name !== "content-encoding" && name !== "content-length");
+}
+
+async function decoded(r: OutboundRequest, answer: Answer): Promise<OutboundResult> {
+  if (r.keepEncoding === true) return answer;
+  const result = await decodeBody(answer.body, codingsOf(answer.headers), r.maxBodyBytes);
   if (result.kind === "untouched") return answer;
   if (result.kind === "failed") return { kind: "unknown", cause: result.cause };
-  const headers = answer.headers.filter(([name]) => name !== "content-encoding" && name !== "content-length");
-  return { ...answer, headers, body: result.body };
+  return { ...answer, headers: withoutCoding(answer.headers), body: result.body };
+}
+
+function hasNoBody(method: string, status: number): boolean {
+  return method === "HEAD" || status === 204 || status === 304;
+}
+
+/** One request on its way: everything checked, and what ends it. */
+interface Sending {
+  readonly r: Asked & { readonly beforeFirstByte?: () => boolean };
+  readonly to: Destination;
+  readonly headers: string[];
+  readonly method: string;
+  readonly body: Uint8Array | Outgoing | undefined;
+  readonly fresh: boolean;
+  readonly places: number | undefined;
+  /** Its reason is the cause. */
+  readonly limit: AbortController;
 }
 
 class GuardedEgress implements Egress {
   readonly #clock: Clock;
   readonly #connection: ConnectionDeps;
   readonly #pool = new Pool();
-  readonly #running = new Set<Promise<OutboundResult>>();
+  readonly #running = new Set<Promise<unknown>>();
   readonly #end = new AbortController();
 
   constructor(deps: EgressDeps) {
@@ -99,17 +165,94 @@ class GuardedEgress implements Egress {
   }
 
   async request(r: OutboundRequest): Promise<OutboundResult> {
-    const to = assertHost(r.url, r.allowedHosts, r);
-    const method = checkedMethod(r.method);
-    const headers = checkedHeaders(r.headers);
+    const sending = this.#checked(r, r.body, r.fresh);
     if (this.#end.signal.aborted) return { kind: "not_sent", cause: "closed" };
-    const running = this.#limited(r, to, method, headers);
-    this.#running.add(running);
-    try {
-      return await running;
-    } finally {
-      this.#running.delete(running);
+    return this.#within(sending, async () => {
+      let head: Head | undefined;
+      let bytes = 0;
+      const chunks: Buffer[] = [];
+      const ended = await this.#exchange(sending, {
+        head: (begun) => {
+          head = begun;
+        },
+        data: (chunk) => {
+          bytes += chunk.length;
+          if (bytes > r.maxBodyBytes) return "body_too_large";
+          chunks.push(chunk);
+          return undefined;
+        },
+      });
+      if (ended.kind !== "complete") return ended;
+      if (head === undefined) return { kind: "unknown", cause: "connection_reset" };
+      const receivedAtMs = this.#clock.now();
+      return decoded(r, { kind: "answer", ...head, receivedAtMs, body: Buffer.concat(chunks) });
+    });
+  }
+
+  async stream(r: StreamedRequest): Promise<StreamedResult> {
+    const streamed = r.body === undefined || r.body instanceof Uint8Array ? undefined : new Outgoing(r.body);
+    const body = streamed ?? (r.body as Uint8Array | undefined);
+    const sending = { ...this.#checked(r, body, false), places: STREAM_PLACES };
+    if (streamed !== undefined && r.bodyBytes !== undefined) {
+      sending.headers.push("content-length", String(r.bodyBytes));
     }
+    if (this.#end.signal.aborted) return { kind: "not_sent", cause: "closed" };
+    return new Promise((resolve, reject) => {
+      let trailers: Fields = [];
+      let waiting: NodeJS.Timeout | undefined;
+      let answered = false;
+      const cancel = (): void => sending.limit.abort("aborted");
+      const incoming = new Incoming(cancel);
+      const listener: Listener = {
+        sent: () => {
+          if (answered) return;
+          const late = () => sending.limit.abort("timeout");
+          waiting = setTimeout(late, Math.min(r.answerWithinMs, MAX_TIMER_MS));
+        },
+        head: (head, flow) => {
+          answered = true;
+          clearTimeout(waiting);
+          incoming.start(flow);
+          const answer = {
+            kind: "answer",
+            ...head,
+            body: incoming,
+            trailers: () => trailers,
+            cancel,
+          } as const;
+          const codings = codingsOf(head.headers);
+          const decode = r.keepEncoding !== true && codings !== "" && !hasNoBody(sending.method, head.status);
+          const plain = decode ? decodeStream(incoming, codings) : undefined;
+          resolve(
+            plain === undefined ? answer : { ...answer, headers: withoutCoding(head.headers), body: plain },
+          );
+        },
+        data: (chunk) => {
+          incoming.push(chunk);
+          return undefined;
+        },
+      };
+      this.#within(sending, () => this.#exchange(sending, listener))
+        .then(
+          (ended) => {
+            if (ended.kind === "complete") {
+              trailers = ended.trailers;
+              incoming.end();
+            } else {
+              resolve(ended);
+              incoming.end(brokenOff(ended.cause));
+            }
+          },
+          (error: unknown) => {
+            reject(error);
+            incoming.end(error instanceof Error ? error : new Error(String(error)));
+          },
+        )
+        .finally(() => {
+          clearTimeout(waiting);
+          streamed?.close();
+        });
+    });
   }
 
   async close(): Promise<void> {
@@ -118,68 +261,79 @@ class GuardedEgress implements Egress {
     this.#pool.close();
   }
 
-  async #limited(
-    r: OutboundRequest,
-    to: Destination,
-    method: string,
-    headers: string[],
-  ): Promise<OutboundResult> {
-    const limit = new AbortController();
+  #checked(r: Asked, body: Sending["body"], fresh: boolean): Sending {
+    const to = assertHost(r.url, r.allowedHosts, r);
+    const method = checkedMethod(r.method);
+    const headers = checkedHeaders(r.headers);
+    return { r, to, method, headers, body, fresh, places: undefined, limit: new AbortController() };
+  }
+
+  /** Runs `work` until the request's limits, or the room's end, abort it. */
+  async #within<T>({ r, limit }: Sending, work: () => Promise<T>): Promise<T> {
     const timer = setTimeout(() => limit.abort("timeout"), Math.min(r.timeoutMs, MAX_TIMER_MS));
     const abort = (): void => limit.abort("aborted");
     if (r.signal?.aborted === true) abort();
     const ends = r.signal === undefined ? [this.#end.signal] : [this.#end.signal, r.signal];
     for (const signal of ends) signal.addEventListener("abort", abort, { once: true });
+    const running = work();
+    this.#running.add(running);
     try {
-      const call: Call = {
-        method,
-        path: to.path,
-        headers,
-        body: r.body,
-        last: r.fresh,
-        maxBodyBytes: r.maxBodyBytes,
-        beforeFirstByte: r.beforeFirstByte,
-        now: () => this.#clock.now(),
-        signal: limit.signal,
-      };
-      const end = r.fresh ? await this.#onNewLine(r, to, call) : await this.#onPooledLine(r, to, call);
-      if (end.kind === "answer") return await decoded(end, r.maxBodyBytes);
-      return { kind: end.kind === "gone" ? "not_sent" : end.kind, cause: end.cause };
+      return await running;
     } finally {
+      this.#running.delete(running);
       clearTimeout(timer);
       for (const signal of ends) signal.removeEventListener("abort", abort);
     }
   }
 
-  async #onPooledLine(r: OutboundRequest, to: Destination, call: Call): Promise<Exchanged> {
+  async #exchange(sending: Sending, listener: Listener): Promise<Exclude<Ended, { kind: "gone" }>> {
+    const { r, to, method, headers, body, fresh } = sending;
+    const call: Call = {
+      method,
+      path: to.path,
+      headers,
+      body,
+      last: fresh,
+      beforeFirstByte: r.beforeFirstByte,
+      now: () => this.#clock.now(),
+      signal: sending.limit.signal,
+    };
+    const ended = fresh
+      ? await this.#onNewLine(r, to, call, listener)
+      : await this.#onPooledLine(sending, call, listener);
+    return ended.kind === "gone" ? { kind: "not_sent", cause: ended.cause } : ended;
+  }
+
+  async #onPooledLine({ r, to, places }: Sending, call: Call, listener: Listener): Promise<Ended> {
     const key = `${to.origin} ${r.allowLoopback} ${r.allowPrivate === true}`;
-    if (!(await this.#pool.enter(key, call.signal)))
+    const place = places === undefined ? key : `${key} stream`;
+    if (!(await this.#pool.enter(place, call.signal, places)))
       return { kind: "not_sent", cause: String(call.signal.reason) };
     try {
       for (let line = this.#pool.take(key); line !== undefined; line = this.#pool.take(key)) {
-        const end = await this.#on(line, call);
-        if (end.kind !== "gone") return end;
+        const ended = await this.#on(line, call, listener);
+        if (ended.kind !== "gone") return ended;
       }
-      return await this.#onNewLine(r, to, call, key);
+      return await this.#onNewLine(r, to, call, listener, key);
     } finally {
-      this.#pool.leave(key);
+      this.#pool.leave(place);
     }
   }
 
-  async #onNewLine(r: OutboundRequest, to: Destination, call: Call, key = ""): Promise<Exchanged> {
+  async #onNewLine(r: Asked, to: Destination, call: Call, listener: Listener, key = ""): Promise<Ended> {
     const undici = await import("undici"); // costs start time, so only once somebody is called
     const timeoutMs = r.connectTimeoutMs ?? CONNECT_TIMEOUT_MS;
     const opened = await openConnection(this.#connection, to, r, timeoutMs, call.signal);
     if (opened.kind === "failed") return { kind: "not_sent", cause: opened.cause };
-    return this.#on(new Line(key, to.origin, opened.socket, undici), call);
+    return this.#on(new Line(key, to.origin, opened.socket, undici), call, listener);
   }
 
-  async #on(line: Line, call: Call): Promise<Exchanged> {
+  async #on(line: Line, call: Call, listener: Listener): Promise<Ended> {
     let reusable = false;
     try {
-      const end = await line.exchange(call);
-      reusable = end.kind === "answer" && !call.last && !this.#end.signal.aborted && line.alive;
-      return end;
+      const ended = await line.exchange(call, listener);
+      reusable = ended.kind === "complete" && !call.last && !this.#end.signal.aborted && line.alive;
+      return ended;
     } finally {
       if (reusable) this.#pool.give(line);
       else line.destroy();

@@ -1,18 +1,17 @@
 import type { Socket } from "node:net";
 import type { Client, Dispatcher } from "undici";
+import { Outgoing } from "./body.ts";
 import { answerCause } from "./causes.ts";
 
 /** One request as it goes out on a line, everything checked. */
 export interface Call {
   readonly method: string;
   readonly path: string;
-  /** Name, value, name, value … */
+  /** Name, value, name, value … With a `content-length` a streamed body has exactly that many bytes; else it is chunked. */
   readonly headers: string[];
-  readonly body: Uint8Array | undefined;
+  readonly body: Uint8Array | Outgoing | undefined;
   /** Says `connection: close`. */
   readonly last: boolean;
-  /** More answer bytes than this are `body_too_large`. */
-  readonly maxBodyBytes: number;
   readonly beforeFirstByte: (() => boolean) | undefined;
   /** Wall clock, epoch milliseconds. */
   readonly now: () => number;
@@ -20,23 +19,50 @@ export interface Call {
   readonly signal: AbortSignal;
 }
 
-/** A complete answer, body still encoded as it came. */
-export interface Answer {
-  readonly kind: "answer";
+type Fields = readonly (readonly [string, string])[];
+
+/** The beginning of an answer. */
+export interface Head {
   readonly status: number;
-  readonly headers: readonly (readonly [string, string])[];
-  readonly body: Buffer;
+  readonly headers: Fields;
   readonly requestedAtMs: number;
   readonly receivedAtMs: number;
 }
 
+/** Stops and goes on with the reading of an answer's body. */
+export interface Flow {
+  pause(): void;
+  resume(): void;
+}
+
+/** Who hears an answer, as it comes and still encoded. */
+export interface Listener {
+  head(head: Head, flow: Flow): void;
+  /** A cause ends the call: no more is wanted. */
+  data(chunk: Buffer): string | undefined;
+  /** The whole request has been handed to the connection. */
+  sent?(): void;
+}
+
+/**
+ * Why there is no complete answer: no byte of the request was written, or one was or may have been. Causes are single
+ * words, never secrets.
+ */
+export interface Unanswered {
+  readonly kind: "not_sent" | "unknown";
+  readonly cause: string;
+}
+
 /** How a call on a line ended. `gone`: the connection was lost with no byte written, so another one may be tried. */
-export type Exchanged = Answer | { readonly kind: "gone" | "not_sent" | "unknown"; readonly cause: string };
+export type Ended =
+  | { readonly kind: "complete"; readonly trailers: Fields }
+  | { readonly kind: "gone"; readonly cause: string }
+  | Unanswered;
 
 const MAX_HEADER_BYTES = 32 * 1024;
 const IDLE_MS = 30_000;
 
-function headersOf(raw: Dispatcher.DispatchController["rawHeaders"]): readonly (readonly [string, string])[] {
+function fieldsOf(raw: Dispatcher.DispatchController["rawHeaders"]): Fields {
   if (!Array.isArray(raw)) return [];
   const text = raw.map((part) => (typeof part === "string" ? part : part.toString("latin1")));
   const pairs: (readonly [string, string])[] = [];
@@ -98,21 +124,21 @@ export class Line {
     this.#client.destroy().catch(() => {});
   }
 
-  /** Sends `call` and reads its answer. Rejects only with what `beforeFirstByte` throws. */
-  exchange(call: Call): Promise<Exchanged> {
+  /** Sends `call` and tells `listener` of its answer. Rejects only with what `beforeFirstByte` or the body throws. */
+  exchange(call: Call, listener: Listener): Promise<Ended> {
     this.#wrote = false;
     return new Promise((resolve, reject) => {
       let over = false;
       let requestedAtMs = 0;
-      let bytes = 0;
-      let head: Pick<Answer, "status" | "headers"> | undefined;
-      const chunks: Buffer[] = [];
+      let answered = false;
+      let streamed: ReturnType<Outgoing["attempt"]> | undefined;
 
       const settle = (end: () => void): void => {
         if (over) return;
         over = true;
         call.signal.removeEventListener("abort", abort);
         end();
+        streamed?.end();
       };
       const fail = (cause: string): void => {
         settle(() => resolve({ kind: this.#wrote ? "unknown" : "not_sent", cause }));
@@ -140,42 +166,48 @@ export class Line {
         requestedAtMs = call.now();
       };
 
-      // A view, not a copy: the body may be all secrets.
-      const { buffer, byteOffset, byteLength } = call.body ?? new Uint8Array();
-      const body = byteLength === 0 ? null : Buffer.from(buffer, byteOffset, byteLength);
+      const bodyFailed = (error: unknown): void => {
+        settle(() => reject(error));
+        this.destroy();
+      };
+      const sendable = () => {
+        if (call.body === undefined) return null;
+        if (call.body instanceof Outgoing) {
+          streamed = call.body.attempt(bodyFailed);
+          return streamed;
+        }
+        // A view, not a copy: the body may be all secrets.
+        const { buffer, byteOffset, byteLength } = call.body;
+        return byteLength === 0 ? null : Buffer.from(buffer, byteOffset, byteLength);
+      };
+
       this.#client.dispatch(
         {
           method: call.method,
           path: call.path,
           headers: call.headers,
-          body,
+          body: sendable() as Buffer | null, // an iterable is taken too; the types do not say so
           reset: call.last,
         },
         {
           onRequestStart: start,
+          onRequestSent: () => listener.sent?.(),
           onResponseStart: (controller, status) => {
-            if (status >= 200) head = { status, headers: headersOf(controller.rawHeaders) };
+            if (status < 200 || over) return;
+            answered = true;
+            const headers = fieldsOf(controller.rawHeaders);
+            listener.head({ status, headers, requestedAtMs, receivedAtMs: call.now() }, controller);
           },
           onResponseData: (controller, chunk) => {
-            bytes += chunk.length;
-            if (bytes <= call.maxBodyBytes) {
-              chunks.push(chunk);
-              return;
-            }
-            fail("body_too_large");
+            const enough = listener.data(chunk);
+            if (enough === undefined) return;
+            fail(enough);
             controller.abort(new Error("over"));
           },
-          onResponseEnd: () => {
+          onResponseEnd: (controller) => {
             // A body that only the end of the connection delimits is not complete when that end is an error.
-            if (head === undefined || this.#faulty) return fail("connection_reset");
-            const answer: Answer = {
-              kind: "answer",
-              ...head,
-              body: Buffer.concat(chunks),
-              requestedAtMs,
-              receivedAtMs: call.now(),
-            };
-            settle(() => resolve(answer));
+            if (!answered || this.#faulty) return fail("connection_reset");
+            settle(() => resolve({ kind: "complete", trailers: fieldsOf(controller.rawTrailers) }));
           },
           onResponseError: (_controller, error) => {
             const cause = answerCause(error);

@@ -10,11 +10,11 @@ export class Pool {
   readonly #busy = new Map<string, number>();
   readonly #waiting = new Map<string, (() => void)[]>();
 
-  /** Takes one of the 64 places of `key`, in turn; false when `signal` aborts first. Give it back with `leave`. */
-  async enter(key: string, signal: AbortSignal): Promise<boolean> {
+  /** Takes one of the `places` of `key`, in turn; false when `signal` aborts first. Give it back with `leave`. */
+  async enter(key: string, signal: AbortSignal, places = MAX_BUSY_PER_KEY): Promise<boolean> {
     if (signal.aborted) return false;
     const busy = this.#busy.get(key) ?? 0;
-    if (busy < MAX_BUSY_PER_KEY) {
+    if (busy < places) {
       this.#busy.set(key, busy + 1);
       return true;
     }

@@ -37,7 +37,6 @@ describe("a line", () => {
       headers: [],
       body: undefined,
       last: true,
-      maxBodyBytes: 1,
       beforeFirstByte: () => {
         asked += 1;
         return true;
@@ -45,7 +44,10 @@ describe("a line", () => {
       now: () => 0,
       signal: new AbortController().signal,
     };
-    expect(await line.exchange(call)).toEqual({ kind: "unknown", cause: "connection_closed" });
+    expect(await line.exchange(call, { head: () => undefined, data: () => undefined })).toEqual({
+      kind: "unknown",
+      cause: "connection_closed",
+    });
     expect([sent, asked]).toEqual([["POST"], 1]);
     line.destroy();
   });

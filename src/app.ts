@@ -10,10 +10,12 @@ import { loadCallers } from "./config/callers.ts";
 import { checkSocketPath, defaultRuntimeDir, defaultStateDir, socketPath } from "./config/paths.ts";
 import type { Config } from "./config/schema.ts";
 import { createEgress } from "./egress/egress.ts";
+import { hostAllowed } from "./egress/hosts.ts";
 import { KeyturnError } from "./errors.ts";
 import { type DiskJournal, openJournal } from "./journal/journal.ts";
 import type { Log } from "./log.ts";
 import { type Catalogue, faultText, lintProvider, loadCatalogue } from "./providers/load.ts";
+import { hostsOf } from "./providers/request.ts";
 import { createVendors } from "./providers/vendors.ts";
 import { answerRenderer } from "./rpc/credential/answer.ts";
 import type { Address } from "./rpc/listener.ts";
@@ -130,8 +132,12 @@ export async function startSidecar({
       rules: config.callers.file === undefined ? [] : loadCallers(config.callers.file),
       addresses: addressesOf(config, env, stateDir),
       newAccountId: () => uuidV7(clock.now()),
-      opened: (account, caller) => {
-        audit.warmOpen(account, caller, "token");
+      allowsHost: ({ provider: name, fields }, host) => {
+        const provider = catalogue.get(name);
+        return provider !== undefined && hostAllowed(host, hostsOf(provider, fields));
+      },
+      opened: (account, caller, purpose) => {
+        audit.warmOpen(account, caller, purpose);
         heart.rounds.noteUse(account);
       },
       act: actRecorder(audit),

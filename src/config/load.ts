@@ -85,7 +85,7 @@ function set(tree: Tree, path: readonly string[], value: unknown): void {
   at[last] = value;
 }
 
-/** Numbers, booleans and comma-separated lists as the file would have them; everything else is text. */
+/** Numbers and booleans as the file would have them; everything else is text. */
 function scalar(text: string): unknown {
   if (/^(true|false)$/.test(text)) return text === "true";
   if (/^\d{1,15}$/.test(text)) return Number(text);

@@ -23,6 +23,11 @@ const listener = z.strictObject({
   tcp: tcp.optional(),
 });
 
+/** In the environment and in flags: separated by commas. */
+const list = z
+  .union([z.array(z.string()), z.string().transform((text) => text.split(","))], "a list of texts")
+  .default([]);
+
 /** The configuration file, version 1. Unknown keys are errors. */
 export const configSchema = z.strictObject({
   version: z.literal(1),
@@ -57,7 +62,7 @@ export const configSchema = z.strictObject({
   providers: z
     .strictObject({
       /** Searched after the shipped files; a file of the same name overrides. */
-      directories: z.array(z.string()).default([]),
+      directories: list,
     })
     .prefault({}),
   cache: z.strictObject({ max_accounts: z.int().min(1).default(50_000) }).prefault({}),

@@ -97,14 +97,19 @@ export function allowedHostsFor(
   fields: Readonly<Record<string, string>>,
   url: URL,
 ): string[] {
-  const lookup = fieldLookup(provider.fields, fields);
-  const hosts = provider.allowedHosts.flatMap((template) => hostOf(template, lookup) ?? []);
+  const hosts = hostsOf(provider, fields);
   const isAllowed = hosts.some((host) => isHostAllowed(host, url));
   if (isAllowed) return [...new Set(hosts)];
   throw new KeyturnError(
     "DESTINATION_NOT_ALLOWED",
     `The provider's file does not allow requests to ${url.hostname}.`,
   );
+}
+
+/** The file's hosts for an account with these fields: exact ones with or without a port, and `*.domain`. */
+export function hostsOf(provider: Provider, fields: Readonly<Record<string, string>>): readonly string[] {
+  const lookup = fieldLookup(provider.fields, fields);
+  return provider.allowedHosts.flatMap((template) => hostOf(template, lookup) ?? []);
 }
 
 /** Undefined when the account lacks a field that this host needs: then nothing can be meant to go there. */

@@ -43,6 +43,13 @@ export type Streaming = (
   send: (message: unknown) => Promise<void>,
 ) => Promise<void>;
 
+/** Binds one unary method. */
+export interface UnaryHandler {
+  readonly unary: Unary;
+  /** For a protocol whose failures are answers too. Absent: they are gRPC errors. */
+  readonly failed?: (error: KeyturnError) => unknown;
+}
+
 /** A unary call whose work ends with its caller. */
 export type Abortable = (request: never, call: StreamCall) => Promise<unknown>;
 /** Reads as fast as it asks for the next message. The requests end, or throw, as the caller's side does. */
@@ -53,7 +60,7 @@ export type Bidi = (
 ) => Promise<void>;
 
 export type Handler =
-  | { readonly unary: Unary }
+  | UnaryHandler
   | { readonly abortable: Abortable }
   | { readonly stream: Streaming }
   | { readonly bidi: Bidi };
@@ -148,7 +155,7 @@ function serialize(method: DescMethod, message: unknown): Buffer {
 
 function bind(method: DescMethod, handler: Handlers[string] | undefined, door: Door) {
   if (handler === undefined) return unimplemented(method);
-  if ("unary" in handler) return bindUnary(method, handler.unary, door);
+  if ("unary" in handler) return bindUnary(method, handler, door);
   if ("abortable" in handler) return bindAbortable(method, handler.abortable, door);
   if ("stream" in handler) return bindStream(method, handler.stream, door);
   return bindBidi(method, handler.bidi, door);
@@ -164,10 +171,17 @@ function unimplemented(method: DescMethod) {
     callback === undefined ? call.emit?.("error", error) : callback(error);
 }
 
-function bindUnary(method: DescMethod, handler: Unary, door: Door): handleUnaryCall<Buffer, unknown> {
+function bindUnary(
+  method: DescMethod,
+  { unary: handler, failed }: UnaryHandler,
+  door: Door,
+): handleUnaryCall<Buffer, unknown> {
   const rpc = rpcName(method);
   return (call, callback) => {
-    const fail = (error: unknown) => callback(failure(error, rpc, door));
+    const fail = (error: unknown) => {
+      if (failed === undefined) callback(failure(error, rpc, door));
+      else callback(null, failed(reported(error, rpc, door)));
+    };
     try {
       const request = read(method, call.request);
       const seen = callOf(call, rpc, door);
@@ -206,7 +220,7 @@ function bindAbortable(method: DescMethod, handler: Abortable, door: Door): hand
   return (call, callback) => {
     const gone = goneWith(call);
     const work = (request: never, seen: Call) => handler(request, { ...seen, signal: gone });
-    bindUnary(method, work, door)(call, callback);
+    bindUnary(method, { unary: work }, door)(call, callback);
   };
 }
 
@@ -310,10 +324,14 @@ function authorizationOf(metadata: Metadata, { callers }: Door): string | undefi
 }
 
 function failure(error: unknown, rpc: string, door: Door) {
-  if (isServiceError(error)) return error;
+  return isServiceError(error) ? error : toServiceError(reported(error, rpc, door));
+}
+
+/** A bug's own words go to the log. */
+function reported(error: unknown, rpc: string, door: Door): KeyturnError {
   const ours = toKeyturnError(error);
   if (ours.reason === "INTERNAL_ERROR") door.report("call failed", { rpc }, error);
-  return toServiceError(ours);
+  return ours;
 }
 
 /** A protocol of gRPC's own, such as health, has its own codes and no reasons. */

@@ -117,6 +117,11 @@ function climbs(path: string): boolean {
   return DOTS.test(text);
 }
 
+/** `*` stands for any text; everything else for itself, case-sensitive. */
+export function matchesGlob(glob: string, text: string): boolean {
+  return matcher([glob]).test(text);
+}
+
 /** CALLER_NOT_ALLOWED; the message says what to ask the operator for. */
 export function requireRpc(caller: Caller, rpc: string): void {
   if (caller.mayCall(rpc)) return;

@@ -1,5 +1,6 @@
 import type { DescService } from "@bufbuild/protobuf";
 import type { Server } from "@grpc/grpc-js";
+import { Authorization } from "../gen/envoy/service/auth/v3/external_auth_pb.js";
 import { Health } from "../gen/grpc/health/v1/health_pb.js";
 import { AccountService } from "../gen/keyturn/v1/account_service_pb.js";
 import { AuditService } from "../gen/keyturn/v1/audit_service_pb.js";
@@ -12,10 +13,10 @@ import { OAuthClientService } from "../gen/keyturn/v1/oauth_client_service_pb.js
 import { ProviderService } from "../gen/keyturn/v1/provider_service_pb.js";
 import type { Heart } from "../tokens/heart.ts";
 import type { Keys } from "../tokens/keys.ts";
-import { key } from "../tokens/records.ts";
 import type { World } from "../tokens/world.ts";
 import { accountHandlers } from "./accounts/service.ts";
 import { type AuditServiceDeps, auditHandlers } from "./audit/service.ts";
+import { type CheckDeps, check } from "./authz/check.ts";
 import { addService, type Door, type Handlers } from "./call.ts";
 import { clientHandlers } from "./clients/service.ts";
 import { getToken } from "./credential/get-token.ts";
@@ -42,7 +43,8 @@ export interface ServersDeps {
   readonly rules: readonly CallerRule[];
   readonly addresses: { readonly data: Address; readonly admin: Address };
   readonly newAccountId: () => string;
-  readonly opened: (accountId: string, caller: string) => void;
+  readonly opened: (accountId: string, caller: string, purpose: string) => void;
+  readonly allowsHost: CheckDeps["allowsHost"];
   readonly act: NonNullable<Door["act"]>;
   readonly providers: ProviderServiceDeps;
   readonly audit: AuditServiceDeps;
@@ -63,22 +65,14 @@ export async function startServers(deps: ServersDeps): Promise<RunningServers> {
   const { world, heart } = deps;
   const { clock, store, events, vendors, journal } = world;
   const stopping = new AbortController();
-  const account = key("account", "");
-  const sight = new Sight(
-    async (id) => (await store.read([{ ...account, parts: [id] }])).get(key("account", id))?.value,
-  );
-  const token = getToken({
-    broker: heart.broker,
-    sight,
-    clock,
-    maxWaitMs: deps.limits.max_wait,
-    opened: deps.opened,
-  });
+  const served = { broker: heart.broker, clock, maxWaitMs: deps.limits.max_wait, opened: deps.opened };
+  const token = getToken({ ...served, sight: new Sight((id) => heart.broker.account(id)) });
   const watch = watchEvents({ events, clock, environment: deps.environment, stopping: stopping.signal });
   const data = listener(deps, deps.addresses.data, undefined, [
     [CredentialService, { getToken: token }],
     [EventService, { watchEvents: watch }],
     [ConnectionService, {}],
+    [Authorization, { check: check({ ...served, allowsHost: deps.allowsHost }) }],
   ]);
   const { accounts, broker, replay, clients } = heart;
   const admin = listener(deps, deps.addresses.admin, deps.act, [

@@ -57,11 +57,20 @@ export function toKeyturnError(error: unknown): KeyturnError {
   });
 }
 
+export function codeOf(reason: Reason): status {
+  return CODE[reason];
+}
+
+/** When asking again makes sense; undefined when it never does. */
+export function retryAfterMsOf({ reason, retryAfterMs }: KeyturnError): number | undefined {
+  const transient = CODE[reason] === status.UNAVAILABLE || CODE[reason] === status.RESOURCE_EXHAUSTED;
+  return retryAfterMs ?? (transient ? DEFAULT_RETRY_MS : undefined);
+}
+
 /** The one way an error leaves: gRPC code, sentence, and google.rpc details whose code equals it. */
 export function toServiceError(error: KeyturnError): ServiceError {
   const code = CODE[error.reason];
-  const transient = code === status.UNAVAILABLE || code === status.RESOURCE_EXHAUSTED;
-  const retryAfterMs = error.retryAfterMs ?? (transient ? DEFAULT_RETRY_MS : undefined);
+  const retryAfterMs = retryAfterMsOf(error);
   const details = [
     anyPack(
       ErrorInfoSchema,

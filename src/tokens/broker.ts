@@ -44,6 +44,16 @@ export class Broker {
     this.#verifier = verifier;
   }
 
+  /** The account as this process knows it, else as the store has it. Undefined: there is none. */
+  account(id: string): Account | undefined | Promise<Account | undefined> {
+    return this.#known.account(id) ?? this.#readAccount(id);
+  }
+
+  async #readAccount(id: string): Promise<Account | undefined> {
+    const at = key("account", id);
+    return (await this.#world.store.read([at])).get(at)?.value;
+  }
+
   /** The rendered answer. Warm, it is there at once; the caller's deadline ends its waiting, never the refresh. */
   getToken(ask: Ask, waiting: Waiting): Uint8Array | Promise<Uint8Array> {
     const account = this.#known.account(ask.key.accountId);
@@ -175,9 +185,7 @@ export class Broker {
   }
 
   async #read(slot: SlotKey): Promise<Snapshot> {
-    const at = key("account", slot.accountId);
-    const account =
-      this.#known.account(slot.accountId) ?? (await this.#world.store.read([at])).get(at)?.value;
+    const account = await this.account(slot.accountId);
     const client: ClientKey = account === undefined ? { provider: "-", client: "-" } : clientKeyOf(account);
     const snapshot = snapshotOf(slot, client, await this.#world.store.read(snapshotReads(slot, client)));
     const now = snapshot.account?.value;
@@ -220,7 +228,7 @@ export class Broker {
     if (account === undefined || snapshot.slot === undefined) {
       throw errorFor({ key: slot }, undefined, "ACCOUNT_NOT_FOUND", "There is no such account.", {});
     }
-    const credential = await openCredential(this.#world.sealer, snapshot, { ...actor, purpose: "token" });
+    const credential = await openCredential(this.#world.sealer, snapshot, actor);
     const answer = this.#world.render(account, slot.slot, credential);
     this.#known.setAnswer(
       slot,

@@ -83,15 +83,19 @@ export interface GrantOptions {
   readonly expired?: boolean;
   readonly lifetimeMs?: number;
   readonly labels?: Record<string, string>;
+  /** `simulator` unless said otherwise; one whose tokens are the simulator's. */
+  readonly provider?: string;
+  readonly tenant?: string;
 }
 
 /** The OAuth client `main` at the simulator. */
 export async function putSimulatorClient(
   admin: Caller,
   options: { readonly token?: string } = {},
+  provider = "simulator",
 ): Promise<void> {
   const client = {
-    provider: "simulator",
+    provider,
     name: "main",
     clientId: "demo-client",
     clientSecret: "demo-secret",
@@ -104,7 +108,7 @@ export async function connectAccount(
   admin: Caller,
   simulator: Simulator,
   accountId: string,
-  { expired = true, lifetimeMs, labels = {} }: GrantOptions = {},
+  { expired = true, lifetimeMs, labels = {}, provider = "simulator", tenant = "acme" }: GrantOptions = {},
   options: { readonly token?: string } = {},
 ) {
   const grant = simulator.issueGrant({
@@ -119,8 +123,8 @@ export async function connectAccount(
     AccountService.method.createAccount,
     {
       accountId,
-      tenant: "acme",
-      provider: "simulator",
+      tenant,
+      provider,
       client: "main",
       labels,
       fields: { port: String(simulator.port) },
@@ -143,15 +147,23 @@ export interface Scene {
     id: string,
     grant?: GrantOptions,
   ): Promise<{ readonly refreshToken: string; readonly accessToken: string }>;
+  /** Ends the sidecar alone. */
+  end(): Promise<void>;
   stop(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
 }
 
+export interface SceneOptions {
+  /** Configuration keys: `callers.file`. */
+  readonly flags?: Record<string, string>;
+  /** The caller token of what the scene itself does. */
+  readonly token?: string;
+}
+
 /** A simulated provider, a sidecar beside it in this process, and the OAuth client `main`. */
-export async function scene(
-  options: Partial<SimulatorOptions> & { readonly flags?: Record<string, string> } = {},
-): Promise<Scene> {
-  const { flags = {}, ...simulated } = options;
+export async function scene(options: Partial<SimulatorOptions> & SceneOptions = {}): Promise<Scene> {
+  const { flags = {}, token, ...simulated } = options;
+  const as = token === undefined ? {} : { token };
   const stateDir = mkdtempSync(join(tmpdir(), "keyturn-e2e-"));
   const simulator = await startSimulator({ clock: systemClock(), ...simulated });
   const logs: string[] = [];
@@ -173,11 +185,16 @@ export async function scene(
   });
   const data = new Caller(sidecar.data);
   const admin = new Caller(sidecar.admin);
-  await putSimulatorClient(admin);
+  await putSimulatorClient(admin, as);
+  let ended: Promise<unknown> | undefined;
+  const end = async () => {
+    ended ??= sidecar.stop();
+    await ended;
+  };
   const stop = async () => {
     data.close();
     admin.close();
-    await sidecar.stop();
+    await end();
     await simulator.close();
     rmSync(stateDir, { recursive: true, force: true });
   };
@@ -188,7 +205,8 @@ export async function scene(
     stateDir,
     logs,
     targets: sidecar,
-    connect: (id, grant) => connectAccount(admin, simulator, id, grant),
+    connect: (id, grant) => connectAccount(admin, simulator, id, grant, as),
+    end,
     stop,
     [Symbol.asyncDispose]: stop,
   };

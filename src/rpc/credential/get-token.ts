@@ -17,7 +17,7 @@ export interface GetTokenDeps {
   /** Longest wait of a caller without a deadline. */
   readonly maxWaitMs: number;
   /** Counts an opened answer for the audit trail. */
-  readonly opened: (accountId: string, caller: string) => void;
+  readonly opened: (accountId: string, caller: string, purpose: string) => void;
 }
 
 export function getToken(deps: GetTokenDeps) {
@@ -35,7 +35,7 @@ function answer(deps: GetTokenDeps, ask: Ask, call: Call): Uint8Array | Promise<
     untilBootMs,
     actor: { caller: call.caller.name, purpose: "token" },
   });
-  deps.opened(ask.key.accountId, call.caller.name);
+  deps.opened(ask.key.accountId, call.caller.name, "token");
   return bytes;
 }
 

@@ -1,7 +1,15 @@
 import { compileAuthorization } from "./compile-authorization.ts";
+import { callbackFields, compileConsent } from "./compile-connection.ts";
 import { type CompileFault, Compiler, type Path } from "./compiler.ts";
 import { durationMs } from "./duration.ts";
-import type { ClientAuth, Provider, RequestPlan, ResponsePlan, TokenPlan } from "./provider.ts";
+import type {
+  AfterConnectPlan,
+  ClientAuth,
+  Provider,
+  RequestPlan,
+  ResponsePlan,
+  TokenPlan,
+} from "./provider.ts";
 import type { ProviderFile } from "./schema.ts";
 
 /** What the shape of a file cannot say is checked here: templates, hosts, expressions, references. */
@@ -25,6 +33,10 @@ export function compileProvider(
     name,
     file,
     fields: compiler.fields,
+    consent: compileConsent(compiler, file),
+    callbackFields: callbackFields(file),
+    identity: compiler.maybeExpression(["identity"], file.identity),
+    afterConnect: (file.after_connect ?? []).map((described, n) => afterConnect(compiler, described, n)),
     token,
     response,
     authorization: compileAuthorization(compiler, file),
@@ -61,10 +73,35 @@ function declareFields(compiler: Compiler, file: ProviderFile): void {
   for (const [name, field] of Object.entries(file.account_fields ?? {})) {
     compiler.field(["account_fields", name], name, field, "dns_label");
   }
+  for (const [name, field] of Object.entries(file.callback_fields ?? {})) {
+    compiler.field(["callback_fields", name], name, field, "any_text");
+  }
+  for (const [n, { fields = {} }] of (file.after_connect ?? []).entries()) {
+    for (const [name, field] of Object.entries(fields))
+      compiler.field(["after_connect", n, "fields", name], name, field, "any_text");
+  }
   for (const [name, field] of Object.entries(file.response?.fields ?? {})) {
     const constraint = typeof field === "string" ? {} : field;
     compiler.field(["response", "fields", name], name, constraint, "any_text");
   }
+}
+
+function afterConnect(
+  compiler: Compiler,
+  described: NonNullable<ProviderFile["after_connect"]>[number],
+  n: number,
+): AfterConnectPlan {
+  const path: Path = ["after_connect", n];
+  return {
+    ...requestPlan(compiler, path, described),
+    method: described.method ?? "GET",
+    success: compiler.maybeExpression([...path, "success"], described.success),
+    fields: Object.entries(described.fields ?? {}).map(([name, { value }]) => [
+      name,
+      compiler.expression([...path, "fields", name, "value"], value),
+    ]),
+    identity: compiler.maybeExpression([...path, "identity"], described.identity),
+  };
 }
 
 function tokenPlan(compiler: Compiler, file: ProviderFile): TokenPlan | undefined {
@@ -79,7 +116,6 @@ function tokenPlan(compiler: Compiler, file: ProviderFile): TokenPlan | undefine
       : compiler.templates([...at, "tokenParams"], credentials.config.tokenParams);
   const tokenPath = oauth?.auth.refreshPath ?? config.auth.tokenPath ?? "/oauth/token";
   const { scope = [], scopeSeparator = " ", options } = config;
-  checkAuthorizeUrl(compiler, oauth);
   return {
     grant: oauth === undefined ? "client_credentials" : "refresh_token",
     request: {
@@ -98,21 +134,6 @@ function tokenPlan(compiler: Compiler, file: ProviderFile): TokenPlan | undefine
   };
 }
 
-/** Not asked by a refresh, but a file with a faulty one does not load. */
-function checkAuthorizeUrl(
-  compiler: Compiler,
-  config: Extract<ProviderFile["credentials"], { format: "oauth2" }>["config"] | undefined,
-): void {
-  if (config === undefined) return;
-  const { authorizeHost, authorizePath = "/oauth/authorize", tokenHost } = config.auth;
-  const where = authorizeHost === undefined ? "tokenHost" : "authorizeHost";
-  if (authorizeHost !== undefined)
-    compiler.url(["credentials", "config", "auth", where], `${authorizeHost}${authorizePath}`);
-  else if (authorizePath !== "")
-    compiler.url(["credentials", "config", "auth", "authorizePath"], `${tokenHost}${authorizePath}`);
-  compiler.templates(["credentials", "config", "authorizeParams"], config.authorizeParams);
-}
-
 interface DescribedRequest {
   readonly method?: RequestPlan["method"] | undefined;
   readonly url: string;
@@ -128,7 +149,15 @@ function plan(
   described: DescribedRequest | undefined,
   extra: readonly string[] = [],
 ): RequestPlan | undefined {
-  if (described === undefined) return undefined;
+  return described === undefined ? undefined : requestPlan(compiler, path, described, extra);
+}
+
+function requestPlan(
+  compiler: Compiler,
+  path: Path,
+  described: DescribedRequest,
+  extra: readonly string[] = [],
+): RequestPlan {
   return {
     method: described.method ?? "POST",
     url: compiler.url([...path, "url"], described.url, extra),

@@ -27,6 +27,36 @@ export interface TokenPlan {
   readonly defaultLifetimeMs: number | undefined;
 }
 
+/** Where a customer's browser is sent to consent. */
+export interface ConsentPlan {
+  readonly url: UrlTemplate;
+  /** Beside the standard ones, which they win over. */
+  readonly params: readonly (readonly [string, Template])[];
+  /** The vendor's names of standard parameters; false leaves one out. */
+  readonly rename: Readonly<Record<string, string | false>>;
+  readonly callbackRename: Readonly<Record<string, string | false>>;
+  /** Undefined: no PKCE. */
+  readonly pkce: "S256" | "plain" | undefined;
+  /** Undefined: any on the host of `url`. */
+  readonly issuer: UrlTemplate | undefined;
+  readonly scopes: readonly string[];
+  readonly scopeSeparator: string;
+}
+
+/** A fact that the redirect brings beside the code. */
+export interface CallbackField {
+  readonly name: string;
+  readonly parameter: string;
+  readonly required: boolean;
+}
+
+/** One request with a new credential, before it is stored. */
+export interface AfterConnectPlan extends RequestPlan {
+  readonly success: Expression | undefined;
+  readonly fields: readonly (readonly [string, Expression])[];
+  readonly identity: Expression | undefined;
+}
+
 export type AuthorizationPlan =
   | { readonly format: "bearer"; readonly path: string | undefined }
   | { readonly format: "basic"; readonly username: Template; readonly password: Template }
@@ -61,6 +91,12 @@ export interface Provider {
   /** Undefined for formats without a token endpoint. */
   readonly token: TokenPlan | undefined;
   readonly response: ResponsePlan;
+  /** Undefined for formats without a consent. */
+  readonly consent: ConsentPlan | undefined;
+  readonly callbackFields: readonly CallbackField[];
+  /** Over the answer that brought the token: who the account is at the vendor. */
+  readonly identity: Expression | undefined;
+  readonly afterConnect: readonly AfterConnectPlan[];
   readonly authorization: readonly AuthorizationPlan[];
   readonly baseUrl: UrlTemplate | undefined;
   readonly introspection: (RequestPlan & { readonly clientAuth: ClientAuth }) | undefined;

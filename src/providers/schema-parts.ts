@@ -43,6 +43,16 @@ export const accountField = z.strictObject({
   ...constraint,
 });
 
+/** A non-secret fact that the redirect brings. */
+export const callbackField = z.strictObject({
+  parameter: z.string().min(1).max(128).optional().meta({ description: "Default: the field's name." }),
+  required: z.boolean().optional().meta({ description: "Default: true." }),
+  title: z.string().max(200).optional(),
+  description: z.string().max(2000).optional(),
+  example: z.string().max(200).optional(),
+  ...constraint,
+});
+
 /** A non-secret fact read from a token answer. */
 export const answerField = z.union([expression, z.strictObject({ value: expression, ...constraint })]);
 
@@ -66,6 +76,26 @@ export const request = {
   params: params.optional(),
   body_format: bodyFormat.optional(),
 };
+
+/** A request with a new credential, whose answer says more about the account. */
+export const afterConnect = z.strictObject({
+  ...request,
+  success: expression.optional().meta({ description: "True for a success. Default: status 200 to 299." }),
+  fields: z
+    .record(
+      fieldName,
+      z.strictObject({
+        value: expression.meta({
+          description:
+            "A text or number; or, where several may match, a list of them or of {value, title}: the account field of this name then chooses.",
+        }),
+        title: z.string().max(200).optional(),
+        ...constraint,
+      }),
+    )
+    .optional(),
+  identity: expression.optional().meta({ description: "As the file's own, which it stands instead of." }),
+});
 
 /** How a refusal, a grant and a token may be read from an answer. */
 export const response = z.strictObject({

@@ -1,8 +1,10 @@
 import * as z from "zod";
 import {
   accountField,
+  afterConnect,
   authorizationMethod,
   bodyFormat,
+  callbackField,
   duration,
   expression,
   fieldName,
@@ -28,22 +30,54 @@ const clientOptions = z
 const path = z.string().regex(/^\//).max(1024);
 const scope = z.union([z.string().max(4096), z.array(z.string().min(1).max(512))]);
 
+const authorizeParameters = [
+  "response_type",
+  "client_id",
+  "redirect_uri",
+  "scope",
+  "state",
+  "code_challenge",
+  "code_challenge_method",
+] as const;
+const callbackParameters = ["code", "error", "error_description", "iss"] as const;
+
+function renamed<N extends string>(names: readonly N[]) {
+  const name = z.string().min(1).max(128);
+  return z.partialRecord(z.enum(names), z.union([name, z.literal(false)])).optional();
+}
+
 const oauth2 = z.strictObject({
   auth: z.strictObject({
     tokenHost: template,
     tokenPath: path.optional(),
     refreshPath: path.optional(),
-    authorizeHost: template.optional(),
-    authorizePath: path.optional(),
+    authorizeHost: template.optional().meta({ description: "Default: tokenHost." }),
+    authorizePath: path.optional().meta({ description: "Default: /oauth/authorize." }),
+    issuer: template.optional().meta({
+      description:
+        "The authorization server's issuer (RFC 8414). A redirect that names another one in iss (RFC 9207) is refused. Default: any on the authorize URL's host.",
+    }),
   }),
   scope: scope.optional(),
   scopeSeparator: z.string().min(1).max(3).optional(),
-  pkce: z.union([z.literal(false), z.strictObject({ method: z.enum(["S256", "plain"]) })]).optional(),
+  pkce: z
+    .union([z.literal(false), z.strictObject({ method: z.enum(["S256", "plain"]) })])
+    .optional()
+    .meta({ description: "RFC 7636. Default: S256. false: this vendor breaks on it." }),
   options: clientOptions,
   tokenExpiryDuration: duration
     .optional()
     .meta({ description: "The lifetime of a token whose answer does not tell it." }),
-  authorizeParams: params.optional(),
+  authorizeParams: params
+    .optional()
+    .meta({ description: "Of the authorize URL; they win over the standard ones." }),
+  authorizeRename: renamed(authorizeParameters).meta({
+    description:
+      "The vendor's names of the authorize URL's standard parameters: {client_id: app_id}; false leaves one out: {response_type: false}.",
+  }),
+  callbackRename: renamed(callbackParameters).meta({
+    description: "The vendor's names of what comes back on the redirect: {code: auth_code}.",
+  }),
   refreshParams: params.optional(),
   tokenHeaders: headers.optional(),
 });
@@ -117,7 +151,21 @@ export const providerFile = z.strictObject({
       notes: z.string().max(4000).optional(),
     })
     .optional(),
-  account_fields: z.record(fieldName, accountField).optional(),
+  account_fields: z
+    .record(fieldName, accountField)
+    .optional()
+    .meta({ description: "What has to be known of an account before it can be connected." }),
+  callback_fields: z.record(fieldName, callbackField).optional().meta({
+    description: "What the redirect brings besides the code. Nothing else of it is kept.",
+  }),
+  identity: expression.optional().meta({
+    description:
+      "Who the account is at the vendor, as a text or number, over {status, headers, body, claims, fields} of the answer that brought the token; claims are those of its id_token. An account never becomes somebody else's by a new authorization.",
+  }),
+  after_connect: z.array(afterConnect).min(1).max(4).optional().meta({
+    description:
+      "Requests with the new credential, in order, before it is stored: what they answer becomes account fields.",
+  }),
   credentials,
   authorization: z.union([authorization, z.array(authorization).min(1).max(8)]),
   allowed_hosts: z.array(z.string().min(1).max(255)).min(1).optional().meta({

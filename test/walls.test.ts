@@ -11,6 +11,7 @@ const SEE_GEN = ["rpc", "store", "cli"];
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "@grpc/grpc-js": ["rpc", "cli"],
   "@bufbuild/protobuf": ["rpc", "store", "cli"],
+  etcd3: ["store/etcd"],
   undici: ["egress"],
   jsonata: ["providers"],
   re2js: ["providers"],
@@ -65,7 +66,8 @@ function faultOf({ file, room, specifier }: Import): string | undefined {
     .split("/")
     .slice(0, specifier.startsWith("@") ? 2 : 1)
     .join("/");
-  return PACKAGES[name]?.includes(room)
+  const folder = dirname(relative("src", file));
+  return PACKAGES[name]?.some((allowed) => allowed === room || folder.startsWith(allowed))
     ? undefined
     : `${file}: ${room} imports ${name}; allowed in ${PACKAGES[name]?.join(", ") ?? "no room"}`;
 }

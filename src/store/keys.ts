@@ -26,6 +26,7 @@ import type { Key, Kind } from "../tokens/records.ts";
  * | `rewraps/<kek id>` | RewrapMarkRecord | – | where a killed rewrap goes on |
  * | `events/<class>/<5-minute bucket>/<operation id>/<n>` | EventRecord | – (janitor) | the one feed |
  * | `event-marks/<class>` | EventMarkRecord | – | up to where the janitor has dropped events |
+ * | `identity` | text | – | the name of a store that several sidecars share |
  */
 const FOLDERS: Readonly<Record<Kind, string>> = {
   account: "accounts",
@@ -65,10 +66,13 @@ export function shardOf(accountId: string): string {
   return hash("sha256", accountId, "hex").slice(0, 2);
 }
 
-/** Prefix of all keys of an environment. */
-export function rootOf(environment: string): string {
-  return `/keyturn/${encodeURIComponent(environment)}/`;
+/** Prefix of all keys of an environment; `prefix` stands before it in a store that others use too. */
+export function rootOf(environment: string, prefix = ""): string {
+  return `${prefix}/keyturn/${encodeURIComponent(environment)}/`;
 }
+
+/** Where a store that several sidecars share keeps its own name. */
+export const identityPath = "identity";
 
 /** A key's path under the root. */
 export function pathOf(key: Key): string {

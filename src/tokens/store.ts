@@ -76,6 +76,17 @@ export interface EventLog {
     readonly newest: EventPosition;
     readonly oldest: Readonly<Record<EventClass, EventPosition>>;
   }>;
+  /**
+   * What lies in memory after a position, at once; undefined when that does not reach back so far, or where nothing
+   * does. It may be a moment behind the store: whoever follows is called when there is more.
+   */
+  recent?(
+    after: EventPosition,
+    classes: readonly EventClass[],
+    limit: number,
+  ): readonly StoredEvent[] | undefined;
+  /** False while followers may not have been told what happened more than a few seconds ago. Undefined: never. */
+  readonly isCurrent?: boolean;
   /** Calls `listener` with every transaction's events, in order, feed records included. Returns how to stop. */
   follow(listener: (events: readonly StoredEvent[]) => void): () => void;
 }

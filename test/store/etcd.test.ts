@@ -1,0 +1,4 @@
+import { ETCD } from "../backends/parts.ts";
+import { describeEtcd } from "./etcd-contract.ts";
+
+describeEtcd(ETCD);

@@ -1,9 +1,10 @@
 import type { Interpretation } from "../tokens/vendor.ts";
-import { isSuccessStatus, type ReadAnswer, runOver } from "./answer.ts";
+import { isSuccessStatus, judge, type ReadAnswer, runOver } from "./answer.ts";
 import { isObject, type Value } from "./expression/values.ts";
 import type { Masker } from "./mask.ts";
 import type { ResponsePlan } from "./provider.ts";
-import { rateLimitOf, retryAfter } from "./rate-limit.ts";
+import { rateLimitsOf, throttledForMs } from "./rate-limit.ts";
+import { retryAfter } from "./reset-time.ts";
 
 type Refused = Extract<Interpretation, { kind: "refused" }>;
 type FailureClass = Refused["class"];
@@ -65,10 +66,14 @@ export function refusedByFile(answer: ReadAnswer, plan: ResponsePlan, masker: Ma
   return said.class === undefined ? undefined : refused(answer, plan, masker, said.class, "file", said);
 }
 
-/** The default classification of design: invalid_grant, OAuth's other codes, 401, 429, everything else. */
+/** The default classification: invalid_grant, what the file calls a throttling, 429, OAuth's other codes, 401, the rest. */
 export function refusedByDefault(answer: ReadAnswer, plan: ResponsePlan, masker: Masker): Refused {
   const said = saidByFile(answer, plan);
-  const [failure, rule] = defaultClass(answer.status, oauthErrorOf(answer)?.code);
+  const code = oauthErrorOf(answer)?.code;
+  const [failure, rule] =
+    code !== "invalid_grant" && judge(plan.rateLimits.throttled, answer) === true
+      ? (["rate_limited", "throttled"] as const)
+      : defaultClass(answer.status, code);
   return refused(answer, plan, masker, failure, `default:${rule}`, said);
 }
 
@@ -134,14 +139,15 @@ function refused(
   const oauth = oauthErrorOf(answer);
   const code = said.code ?? oauth?.code;
   const message = said.message ?? oauth?.description ?? fallbackMessage(answer);
-  const rateLimit = rateLimitOf(answer, plan.reset);
+  const rateLimit = rateLimitsOf(answer, plan.rateLimits);
   return {
     kind: "refused",
     class: failure,
     code: code === undefined ? undefined : masker.code(code),
     message: masker.message(message),
     rule,
-    retryAfterMs: said.retryAfterMs ?? rateLimit?.retryAfterMs,
+    retryAfterMs:
+      said.retryAfterMs ?? (failure === "rate_limited" ? throttledForMs(rateLimit) : rateLimit?.retryAfterMs),
     rateLimit,
     clientFault:
       failure === "fix_configuration" &&

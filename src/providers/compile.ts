@@ -10,6 +10,7 @@ import type {
   ResponsePlan,
   TokenPlan,
 } from "./provider.ts";
+import { compileRateLimits } from "./rate-limit-plan.ts";
 import type { ProviderFile } from "./schema.ts";
 
 /** What the shape of a file cannot say is checked here: templates, hosts, expressions, references. */
@@ -190,7 +191,7 @@ function responsePlan(compiler: Compiler, file: ProviderFile): ResponsePlan {
     keep: merge?.keep ?? [],
     forget: merge?.forget ?? [],
     errors: compiler.maybeExpression(["errors"], file.errors),
-    reset: file.rate_limits?.reset,
+    rateLimits: compileRateLimits(compiler, file.rate_limits),
   };
 }
 

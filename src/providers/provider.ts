@@ -1,5 +1,6 @@
 import type { Expression } from "./fence.ts";
 import type { FieldRule } from "./fields.ts";
+import type { RateLimitPlan } from "./rate-limit-plan.ts";
 import type { ProviderFile } from "./schema.ts";
 import type { Template, UrlTemplate } from "./template.ts";
 
@@ -79,7 +80,7 @@ export interface ResponsePlan {
   readonly keep: readonly string[];
   readonly forget: readonly string[];
   readonly errors: Expression | undefined;
-  readonly reset: "delta" | "epoch" | "epoch_ms" | undefined;
+  readonly rateLimits: RateLimitPlan;
 }
 
 /** One provider's file, checked and compiled. Immutable. */

@@ -12,7 +12,7 @@ export const expression = z.string().min(1).max(4096).meta({ description: "A JSO
 
 export const fieldName = z.string().regex(/^[A-Za-z][A-Za-z0-9_]{0,63}$/);
 
-const headerName = z.string().regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$/);
+export const headerName = z.string().regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$/);
 
 export const headers = z.record(headerName, template);
 

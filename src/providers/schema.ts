@@ -1,4 +1,5 @@
 import * as z from "zod";
+import { rateLimits } from "./rate-limit-schema.ts";
 import {
   accountField,
   afterConnect,
@@ -213,10 +214,7 @@ export const providerFile = z.strictObject({
     .strictObject({ ...request, accepted: expression.optional(), refused: expression.optional() })
     .optional(),
   proxy: z.strictObject({ base_url: template.optional(), headers: headers.optional() }).optional(),
-  rate_limits: z
-    .strictObject({ reset: z.enum(["delta", "epoch", "epoch_ms"]) })
-    .optional()
-    .meta({ description: "What x-ratelimit-reset counts. Default: told by its size." }),
+  rate_limits: rateLimits.optional(),
 });
 
 export type ProviderFile = z.infer<typeof providerFile>;

@@ -1,11 +1,20 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { readAnswer } from "../../src/providers/answer.ts";
-import { rateLimitOf } from "../../src/providers/rate-limit.ts";
+import { rateLimitsOf } from "../../src/providers/rate-limit.ts";
+import { STANDARD } from "../../src/providers/rate-limit-plan.ts";
+import type { TimeUnit } from "../../src/providers/reset-time.ts";
 import { answerOf, NOW_MS } from "./stage.ts";
 
-const of = (headers: Record<string, string>, reset?: "delta" | "epoch" | "epoch_ms") =>
-  rateLimitOf(readAnswer(answerOf(429, "", headers, { receivedAtMs: NOW_MS })), reset);
+const of = (headers: Record<string, string>, reset?: TimeUnit) => {
+  const limits = rateLimitsOf(readAnswer(answerOf(429, "", headers, { receivedAtMs: NOW_MS })), {
+    ...STANDARD,
+    reset,
+  });
+  if (limits === undefined) return undefined;
+  const { windows, ...tightest } = limits;
+  return tightest;
+};
 const limit = (over: object) => ({
   limit: undefined,
   remaining: undefined,

@@ -13,6 +13,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "@bufbuild/protobuf": ["rpc", "store", "cli"],
   etcd3: ["store/etcd"],
   undici: ["egress"],
+  "node-vault": ["seal"],
   jsonata: ["providers"],
   re2js: ["providers"],
   yaml: ["providers", "config"],

@@ -32,7 +32,8 @@ export interface KekStatus {
   /** Oldest first. */
   readonly versions: readonly {
     readonly version: number;
-    readonly createdAtMs: number;
+    /** Undefined when the backend has forgotten it, as Transit does for retired versions. */
+    readonly createdAtMs: number | undefined;
     readonly state: KekVersionState;
   }[];
 }

@@ -4,6 +4,7 @@ import { clientEvent, Draft } from "./draft.ts";
 import { STORE_PATIENCE_MS } from "./limits.ts";
 import { key } from "./records.ts";
 import type { Actor, SealContext, Sealed, Sealer } from "./sealing.ts";
+import type { Secret } from "./secret.ts";
 import { settle } from "./settle.ts";
 import type { Entry, Page } from "./store.ts";
 import type { World } from "./world.ts";
@@ -20,12 +21,13 @@ export interface KekAdmin {
     readonly newest: number;
     readonly versions: readonly {
       readonly version: number;
-      readonly createdAtMs: number;
+      readonly createdAtMs: number | undefined;
       readonly state: "active" | "retiring" | "retired";
     }[];
   }>;
-  rotate(): Promise<number>;
-  retire(version: number): Promise<void>;
+  /** `authority` is the key administrator's credential, where the backend asks for one. */
+  rotate(authority?: Secret): Promise<number>;
+  retire(version: number, authority?: Secret): Promise<void>;
 }
 
 /** A sealer that can move a sealed value under the newest KEK version without opening it. */
@@ -38,7 +40,7 @@ export interface KekReport {
   readonly newest: number;
   readonly versions: readonly {
     readonly version: number;
-    readonly createdAtMs: number;
+    readonly createdAtMs: number | undefined;
     readonly retired: boolean;
     readonly uses: number;
   }[];
@@ -81,7 +83,8 @@ export class Keys {
         retired: state === "retired",
         uses: uses.get(version) ?? 0,
       })),
-      rotationDue: current !== undefined && this.#world.clock.now() - current.createdAtMs > ROTATION_DUE_MS,
+      rotationDue:
+        current?.createdAtMs !== undefined && this.#world.clock.now() - current.createdAtMs > ROTATION_DUE_MS,
     };
   }
 
@@ -109,8 +112,8 @@ export class Keys {
   }
 
   /** A new version; everything sealed from now on uses it. */
-  async rotate(): Promise<number> {
-    const version = await this.#kek.rotate();
+  async rotate(authority?: Secret): Promise<number> {
+    const version = await this.#kek.rotate(authority);
     const detail = { kek_id: this.#kek.id, version: String(version) };
     const nobody = { provider: "", client: "" };
     const draft = new Draft().event(
@@ -197,13 +200,13 @@ export class Keys {
   }
 
   /** INVALID_REQUEST while anything uses it, with the count. Key material is never deleted. */
-  async retire(version: number): Promise<void> {
+  async retire(version: number, authority?: Secret): Promise<void> {
     const uses = [...(await this.#uses())]
       .filter(([used]) => used <= version)
       .reduce((sum, [, count]) => sum + count, 0);
     if (uses > 0)
       throw invalid("version", `${uses} sealed values still use it or an older one; rewrap first`);
-    await this.#kek.retire(version);
+    await this.#kek.retire(version, authority);
   }
 }
 

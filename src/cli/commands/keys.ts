@@ -13,6 +13,13 @@ import { both } from "../when.ts";
 
 const { method } = KeyService;
 
+const AUTHORITY = {
+  "authority-file": {
+    value: "PATH",
+    help: "the key administrator's Vault token; - is stdin; a keyring needs none",
+  },
+} as const;
+
 const status: Command = {
   name: "keys status",
   summary: "Show the key-encryption key's versions and how much is sealed under each",
@@ -55,11 +62,15 @@ const rotate: Command = {
   summary: "Make a new version of the key-encryption key",
   listener: "admin",
   arguments: [],
-  options: {},
+  options: AUTHORITY,
   about: "What is sealed from now on uses it; `keys rewrap` brings the rest under it.",
-  examples: [{ line: "keyturn keys rotate && keyturn keys rewrap", says: "the whole rotation" }],
-  run: async ({ connect, output }) => {
-    const answer = await (await connect()).unary(method.rotateKek, {});
+  examples: [
+    { line: "keyturn keys rotate && keyturn keys rewrap", says: "the whole rotation" },
+    { line: "vault print token | keyturn keys rotate --authority-file -", says: "of a key in Vault Transit" },
+  ],
+  run: async ({ connect, output, readSecret }) => {
+    const authority = (await readSecret("authority-file"))?.reveal() ?? "";
+    const answer = await (await connect()).unary(method.rotateKek, { authority });
     if (output.json) output.message(RotateKekResponseSchema, answer);
     else output.text(`Version ${answer.version} seals from now on. Next: keyturn keys rewrap`);
     return EXIT.done;
@@ -107,11 +118,12 @@ const retire: Command = {
   summary: "End an old key version's use; refused while anything is sealed under it",
   listener: "admin",
   arguments: [{ name: "VERSION" }],
-  options: {},
+  options: AUTHORITY,
   examples: [{ line: "keyturn keys retire 1", says: "after `keys status` shows 0 uses" }],
-  run: async ({ args, connect, output }) => {
+  run: async ({ args, connect, output, readSecret }) => {
     const version = wholeOf("VERSION", args[0] ?? "", { min: 1 });
-    const answer = await (await connect()).unary(method.retireKekVersion, { version });
+    const authority = (await readSecret("authority-file"))?.reveal() ?? "";
+    const answer = await (await connect()).unary(method.retireKekVersion, { version, authority });
     if (output.json) output.message(RetireKekVersionResponseSchema, answer);
     else output.text(`Version ${version} is retired.`);
     return EXIT.done;

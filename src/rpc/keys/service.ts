@@ -8,8 +8,9 @@ import {
   RotateKekResponseSchema,
 } from "../../gen/keyturn/v1/key_service_pb.js";
 import type { Keys } from "../../tokens/keys.ts";
+import { Secret } from "../../tokens/secret.ts";
 import { type Handlers, stream, unary } from "../call.ts";
-import { timestamp } from "../wire.ts";
+import { time } from "../wire.ts";
 
 /** The key-encryption key's life. */
 export function keyHandlers(keys: Keys): Handlers {
@@ -22,14 +23,14 @@ export function keyHandlers(keys: Keys): Handlers {
         rotationDue,
         versions: versions.map(({ version, createdAtMs, retired, uses }) => ({
           version,
-          createTime: timestamp(createdAtMs),
+          ...time("createTime", createdAtMs),
           retired,
           uses: BigInt(uses),
         })),
       });
     }),
-    rotateKek: unary(KeyService.method.rotateKek, async () =>
-      create(RotateKekResponseSchema, { version: await keys.rotate() }),
+    rotateKek: unary(KeyService.method.rotateKek, async ({ authority }) =>
+      create(RotateKekResponseSchema, { version: await keys.rotate(authorityOf(authority)) }),
     ),
     rewrapKeys: stream(KeyService.method.rewrapKeys, async ({ maxPerSecond }, call, send) => {
       if (maxPerSecond < 0) throw invalid("max_per_second", "zero or more");
@@ -39,9 +40,13 @@ export function keyHandlers(keys: Keys): Handlers {
         await send(create(RewrapKeysResponseSchema, { ...counts, finished }));
       }
     }),
-    retireKekVersion: unary(KeyService.method.retireKekVersion, async ({ version }) => {
-      await keys.retire(version);
+    retireKekVersion: unary(KeyService.method.retireKekVersion, async ({ version, authority }) => {
+      await keys.retire(version, authorityOf(authority));
       return create(RetireKekVersionResponseSchema);
     }),
   };
+}
+
+function authorityOf(text: string): Secret | undefined {
+  return text === "" ? undefined : new Secret(text);
 }

@@ -21,6 +21,8 @@ export declare type KekVersion = Message<"keyturn.v1.KekVersion"> & {
   version: number;
 
   /**
+   * Unset when the backend has forgotten it, as Transit does for retired versions.
+   *
    * @generated from field: google.protobuf.Timestamp create_time = 2;
    */
   createTime?: Timestamp | undefined;
@@ -93,6 +95,13 @@ export declare const GetKekStatusResponseSchema: GenMessage<GetKekStatusResponse
  * @generated from message keyturn.v1.RotateKekRequest
  */
 export declare type RotateKekRequest = Message<"keyturn.v1.RotateKekRequest"> & {
+  /**
+   * The key administrator's Vault token, for a key in Transit: the sidecar's own may use the key and not change it.
+   * Used for this call and kept nowhere. A local keyring needs none.
+   *
+   * @generated from field: string authority = 1;
+   */
+  authority: string;
 };
 
 /**
@@ -178,6 +187,13 @@ export declare type RetireKekVersionRequest = Message<"keyturn.v1.RetireKekVersi
    * @generated from field: int32 version = 1;
    */
   version: number;
+
+  /**
+   * As for RotateKek.
+   *
+   * @generated from field: string authority = 2;
+   */
+  authority: string;
 };
 
 /**
@@ -219,7 +235,7 @@ export declare const KeyService: GenService<{
   /**
    * RotateKek makes a new version; what is sealed from now on uses it.
    *
-   * Errors: INVALID_ARGUMENT (a keyring given by the environment cannot be rotated).
+   * Errors: INVALID_ARGUMENT (a keyring given by the environment cannot be rotated; the authority is missing or denied).
    *
    * @generated from rpc keyturn.v1.KeyService.RotateKek
    */
@@ -242,7 +258,8 @@ export declare const KeyService: GenService<{
   /**
    * RetireKekVersion ends an old version's use.
    *
-   * Errors: INVALID_ARGUMENT (the newest one, an unknown one, or one still used; the uses are counted).
+   * Errors: INVALID_ARGUMENT (the newest one, an unknown one, or one still used; the uses are counted; the authority is
+   * missing or denied).
    *
    * @generated from rpc keyturn.v1.KeyService.RetireKekVersion
    */

@@ -12,7 +12,8 @@ import type { Config } from "./config/schema.ts";
 import { createEgress } from "./egress/egress.ts";
 import { hostAllowed } from "./egress/hosts.ts";
 import { KeyturnError } from "./errors.ts";
-import { type DiskJournal, openJournal } from "./journal/journal.ts";
+import { openJournal } from "./journal/journal.ts";
+import { openKek, requireMeant } from "./kek.ts";
 import type { Log } from "./log.ts";
 import { type Catalogue, faultText, lintProvider, loadCatalogue } from "./providers/load.ts";
 import { hostsOf } from "./providers/request.ts";
@@ -21,7 +22,6 @@ import { answerRenderer } from "./rpc/credential/answer.ts";
 import type { Address } from "./rpc/listener.ts";
 import { type RunningServers, startServers } from "./rpc/servers.ts";
 import { createSealer, type KekAct } from "./seal/envelope.ts";
-import { openLocalKek, takeKeyring } from "./seal/kek/local.ts";
 import { createProcessSeal } from "./seal/process-seal.ts";
 import { checkEpoch, instanceOf, openStateDir } from "./state.ts";
 import { type EmbeddedStore, openEmbeddedStore } from "./store/embedded/open.ts";
@@ -64,7 +64,7 @@ export async function startSidecar({
   around = (world) => world,
 }: SidecarOptions): Promise<Sidecar> {
   const clock = systemClock();
-  requireMeant(config, log);
+  requireMeant(config);
   const stateDir = config.state_dir ?? defaultStateDir(env);
   openStateDir(stateDir);
   const directories = [shippedProviders, ...config.providers.directories];
@@ -95,7 +95,8 @@ export async function startSidecar({
     });
     undo.push(() => audit.close());
     await noticeCut(audit, remembered, log);
-    const kek = await openKek(config, env, stateDir, store, journal, clock);
+    const { kek, close } = await openKek({ config, env, stateDir, store: store.store, journal, clock, log });
+    undo.push(close);
     const sealer = createSealer({
       kek,
       environment: config.environment,
@@ -177,25 +178,6 @@ export async function startSidecar({
   }
 }
 
-/** In production a KEK that lies beside its data has to be meant. */
-function requireMeant(config: Config, log: Log): void {
-  if (config.environment === "production" && !config.kek.acknowledge_local) {
-    throw new KeyturnError(
-      "INVALID_REQUEST",
-      "kek.acknowledge_local: true is needed for a local keyring in environment production",
-      {
-        violations: [
-          {
-            field: "kek.acknowledge_local",
-            description: "true, knowing that the key lies beside the data it protects",
-          },
-        ],
-      },
-    );
-  }
-  log("the KEK is a local keyring: for development and single nodes");
-}
-
 function readProviders(directories: readonly string[]): Catalogue {
   const loaded = loadCatalogue(directories);
   if (loaded.ok) return loaded.catalogue;
@@ -204,22 +186,6 @@ function readProviders(directories: readonly string[]): Catalogue {
     description: faultText(fault),
   }));
   throw new KeyturnError("INVALID_REQUEST", loaded.faults.map(faultText).join("\n"), { violations });
-}
-
-async function openKek(
-  config: Config,
-  env: NodeJS.ProcessEnv,
-  stateDir: string,
-  { store }: EmbeddedStore,
-  journal: DiskJournal,
-  clock: Clock,
-) {
-  const keyring = takeKeyring(env);
-  if (keyring !== undefined) return openLocalKek({ keyring }, clock);
-  const sealed = await Promise.all([store.scan("credential", "", 1), store.scan("client_secrets", "", 1)]);
-  // A new keyring opens nothing old, so one is made only where nothing has been sealed yet.
-  const create = sealed.every((page) => page.entries.length === 0) && (await journal.entries()).length === 0;
-  return openLocalKek({ file: config.kek.keyring_file ?? join(stateDir, "keyring.json"), create }, clock);
 }
 
 function kekRecord({ operation, context, actor, kekId, kekVersion, outcome }: KekAct) {

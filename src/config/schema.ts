@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { duration } from "./duration.ts";
+import { vaultSchema } from "./vault.ts";
 
 const port = z.int().min(0).max(65_535);
 
@@ -52,11 +53,17 @@ export const configSchema = z.strictObject({
     .prefault({}),
   kek: z
     .strictObject({
-      backend: z.literal("local").default("local"),
+      backend: z.enum(["local", "vault-transit"]).default("local"),
       /** Default: `keyring.json` in the state directory. */
       keyring_file: z.string().optional(),
       /** The local keyring is for development and single nodes; in `environment: production` it has to be meant. */
       acknowledge_local: z.boolean().default(false),
+      /** Needed by, and only read for, the backend `vault-transit`. */
+      vault: vaultSchema.optional(),
+    })
+    .refine(({ backend, vault }) => backend !== "vault-transit" || vault !== undefined, {
+      path: ["vault"],
+      message: "needed with backend: vault-transit",
     })
     .prefault({}),
   providers: z

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { inspect } from "node:util";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { parseDuration } from "../../src/config/duration.ts";
@@ -34,6 +35,56 @@ describe("the configuration", () => {
     expect(config.shutdown_grace).toBe(25_000);
     expect(config.audit.retention).toBe(400 * 86_400_000);
     expect(config.kek).toEqual({ backend: "local", acknowledge_local: false });
+  });
+
+  it("knows four ways into Vault, and wants one of them", () => {
+    const kek = (...lines: string[]) =>
+      [
+        "version: 1",
+        "kek:",
+        "  backend: vault-transit",
+        "  vault:",
+        ...lines.map((line) => `    ${line}`),
+      ].join("\n");
+    const address = "address: https://vault.example:8200";
+    const ways = {
+      token: "token: s.PLANTED",
+      token_file: "token_file: /run/token",
+      approle: "approle: { role_id: r, secret_id_file: /run/secret-id }",
+      kubernetes: "kubernetes: { role: keyturn }",
+    };
+    for (const way of Object.values(ways)) expect(faultsOf(kek(address, way))).toEqual([]);
+    const { vault } = loadConfig({ file: file(kek(address, ways.kubernetes)), env: {}, flags: {} }).kek;
+    expect(vault).toMatchObject({
+      mount: "transit",
+      key: "keyturn",
+      kubernetes: { mount: "kubernetes", token_file: "/var/run/secrets/kubernetes.io/serviceaccount/token" },
+    });
+    expect(faultsOf(kek(address))).toEqual(["kek.vault.token_file"]);
+    expect(faultsOf(kek(address, ways.token, ways.token_file))).toEqual(["kek.vault.token_file"]);
+    expect(faultsOf(kek(address, "approle: { role_id: r }"))).toEqual(["kek.vault.approle"]);
+    expect(faultsOf("version: 1\nkek: { backend: vault-transit }")).toEqual(["kek.vault"]);
+    for (const wrong of ["address: vault:8200", "address: https://vault/v1", "address: https://u:p@vault"]) {
+      expect(faultsOf(kek(wrong, ways.token))).toEqual(["kek.vault.address"]);
+    }
+    expect(faultsOf(kek("address: http://vault:8200", ways.token))).toEqual(["kek.vault.address"]);
+    expect(faultsOf(kek("address: http://127.0.0.1:8200", ways.token))).toEqual([]);
+    expect(faultsOf(kek("address: http://vault:8200", "allow_http: true", ways.token))).toEqual([]);
+    expect(faultsOf(kek(address, ways.token, "mount: /transit/"))).toEqual(["kek.vault.mount"]);
+    expect(faultsOf(kek(address, ways.token, "key: ../other"))).toEqual(["kek.vault.key"]);
+  });
+
+  it("does not show Vault's secrets, wherever they came from", () => {
+    const env = {
+      KEYTURN_KEK__BACKEND: "vault-transit",
+      KEYTURN_KEK__VAULT__ADDRESS: "https://vault.example:8200",
+      KEYTURN_KEK__VAULT__TOKEN: "s.PLANTED",
+    };
+    const config = loadConfig({ file: undefined, env, flags: {} });
+    expect(config.kek.vault?.token?.reveal()).toBe("s.PLANTED");
+    expect(inspect(config, { depth: null, showHidden: true }) + JSON.stringify(config)).not.toContain(
+      "PLANTED",
+    );
   });
 
   it("names every unknown key, wherever it stands", () => {

@@ -105,7 +105,11 @@ export async function startSidecar({
     });
     const egress = createEgress({ clock });
     undo.push(() => egress.close());
-    const vendors = createVendors({ catalogue: () => catalogue, send: (request) => egress.request(request) });
+    const vendors = createVendors({
+      catalogue: () => catalogue,
+      send: (request) => egress.request(request),
+      now: () => clock.now(),
+    });
     const world = around({
       instance,
       clock,

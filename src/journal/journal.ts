@@ -59,8 +59,13 @@ async function readEpoch(disk: JournalDisk, path: string): Promise<string> {
 }
 
 interface Kept {
+  readonly attemptId: string;
   readonly slot: number;
   readonly keptAtMs: number;
+}
+
+function nameOf({ attemptId, step = 0 }: JournalEntry): string {
+  return `${attemptId}/${step}`;
 }
 
 class Answers implements DiskJournal {
@@ -95,22 +100,24 @@ class Answers implements DiskJournal {
     this.#refuseWhenClosed();
     const entries: JournalEntry[] = [];
     const kept = [...this.#kept].sort(([, a], [, b]) => a.keptAtMs - b.keptAtMs);
-    for (const [attemptId, { slot }] of kept) {
+    for (const [name, { slot }] of kept) {
       const frame = await this.#slots.read(slot).catch((error: unknown) => {
         throw diskFault(error);
       });
       // Removed, and its slot taken by another, while we were reading.
-      if (frame.kind === "entry" && frame.entry.attemptId === attemptId) entries.push(frame.entry);
+      if (frame.kind === "entry" && nameOf(frame.entry) === name) entries.push(frame.entry);
     }
     return entries;
   }
 
   async remove(attemptId: string): Promise<void> {
     this.#refuseWhenClosed();
-    const kept = this.#kept.get(attemptId);
-    if (kept === undefined) return;
-    this.#kept.delete(attemptId);
-    await this.release(kept.slot);
+    // The last one first: a crash in between leaves no answer without those before it.
+    const kept = [...this.#kept].filter(([, each]) => each.attemptId === attemptId).reverse();
+    for (const [name, { slot }] of kept) {
+      this.#kept.delete(name);
+      await this.release(slot);
+    }
   }
 
   close(): Promise<void> {
@@ -129,7 +136,8 @@ class Answers implements DiskJournal {
       );
     }
     await this.#slots.fill(slot, frame);
-    this.#kept.set(entry.attemptId, { slot, keptAtMs: entry.keptAtMs });
+    const { attemptId, keptAtMs } = entry;
+    this.#kept.set(nameOf(entry), { attemptId, slot, keptAtMs });
   }
 
   /** For its own slots: one that has been written to. */
@@ -149,9 +157,9 @@ class Answers implements DiskJournal {
     if (frame.kind === "unknown_format") {
       throw unknownFormat(`an answer's format ${frame.format} is unknown to this release`);
     }
-    if (frame.kind === "entry" && !this.#kept.has(frame.entry.attemptId)) {
+    if (frame.kind === "entry" && !this.#kept.has(nameOf(frame.entry))) {
       const { attemptId, keptAtMs } = frame.entry;
-      this.#kept.set(attemptId, { slot, keptAtMs });
+      this.#kept.set(nameOf(frame.entry), { attemptId, slot, keptAtMs });
       return;
     }
     if (frame.kind === "torn") this.#torn += 1;

@@ -6,6 +6,7 @@ import { isObject, type Value, type ValueObject } from "./expression/values.ts";
 import type { Expression } from "./fence.ts";
 import { fieldLookup } from "./fields.ts";
 import type { AuthorizationPlan, Provider } from "./provider.ts";
+import { customerValues } from "./request-values.ts";
 import { headerValue, render, renderUrl } from "./template.ts";
 
 /** How the account's credential goes into a request, as its provider's file says. */
@@ -14,9 +15,10 @@ export function authorizationFor(provider: Provider, context: Omit<VendorContext
   const values = valuesOf(credential, account.fields);
   const headers: [string, string][] = [];
   const query: [string, string][] = [];
-  for (const plan of provider.authorization) place(plan, credential, values, headers, query);
+  const plans = provider.tokens.get(context.slot)?.authorization ?? provider.authorization;
+  for (const plan of plans) place(plan, credential, values, headers, query);
   return {
-    accessToken: new Secret(mainSecret(provider, credential, values)),
+    accessToken: new Secret(mainSecret(plans, credential, values)),
     tokenType: tokenTypeOf(credential),
     headers: new Secret(Object.fromEntries(headers)),
     queryParameters: new Secret(Object.fromEntries(query)),
@@ -24,11 +26,15 @@ export function authorizationFor(provider: Provider, context: Omit<VendorContext
   };
 }
 
-/** What templates, paths and expressions of `authorization` read: `oauth.token.…`, or the secret's values, and `fields.…`. */
+/**
+ * What templates, paths and expressions of `authorization` read: `oauth.token.…`, the values of a secret or of the
+ * customer's minting secrets, and `fields.…`.
+ */
 function valuesOf(credential: Credential, fields: Readonly<Record<string, string>>): ValueObject {
   switch (credential.kind) {
     case "oauth":
       return {
+        ...customerValues(credential.source),
         oauth: { token: { ...credential.members.reveal(), access_token: credential.accessToken.reveal() } },
         fields,
       };
@@ -85,8 +91,12 @@ function defaultPath(credential: Credential): string {
   return credential.kind === "api_key" ? "api_key" : credential.kind === "basic" ? "password" : "token";
 }
 
-function mainSecret(provider: Provider, credential: Credential, values: ValueObject): string {
-  const bearer = provider.authorization.find((plan) => plan.format === "bearer");
+function mainSecret(
+  plans: readonly AuthorizationPlan[],
+  credential: Credential,
+  values: ValueObject,
+): string {
+  const bearer = plans.find((plan) => plan.format === "bearer");
   if (bearer?.path !== undefined) return textAt(values, bearer.path);
   if (credential.kind === "oauth") return credential.accessToken.reveal();
   const names = [defaultPath(credential), ...Object.keys(values)];

@@ -4,23 +4,36 @@ import type { ProviderFile } from "./schema.ts";
 
 type Described = Extract<ProviderFile["authorization"], { format: string }>;
 
-/** How the file puts a credential into requests; several ways at once are allowed. */
-export function compileAuthorization(compiler: Compiler, file: ProviderFile): AuthorizationPlan[] {
-  const { authorization } = file;
-  const known = knownValues(compiler, file);
-  if (!Array.isArray(authorization)) return [one(compiler, ["authorization"], authorization, file, known)];
-  return authorization.map((each, at) => one(compiler, ["authorization", at], each, file, known));
+/** How a credential of these is put into requests; several ways at once are allowed. */
+export function compileAuthorization(
+  compiler: Compiler,
+  credentials: ProviderFile["credentials"],
+  authorization: ProviderFile["authorization"],
+  path: Path,
+): AuthorizationPlan[] {
+  const known = knownValues(compiler, credentials);
+  const isKey = credentials.format === "api_key";
+  if (!Array.isArray(authorization)) return [one(compiler, path, authorization, isKey, known)];
+  return authorization.map((each, at) => one(compiler, [...path, at], each, isKey, known));
 }
 
 /** The names that a credential of this file's format gives its values. */
-function knownValues(compiler: Compiler, file: ProviderFile): (name: string) => boolean {
-  const { credentials } = file;
+function knownValues(
+  compiler: Compiler,
+  credentials: ProviderFile["credentials"],
+): (name: string) => boolean {
   const isField = (name: string) =>
     name.startsWith("fields.") && compiler.fields.has(name.slice("fields.".length));
   switch (credentials.format) {
     case "oauth2":
     case "oauth2_client_credentials":
       return (name) => name.startsWith("oauth.token.") || isField(name);
+    case "jwt":
+    case "token_exchange":
+    case "custom": {
+      const names = Object.keys(credentials.config.fields ?? {});
+      return (name) => name.startsWith("oauth.token.") || names.includes(name) || isField(name);
+    }
     case "api_key": {
       const names = ["api_key", ...Object.keys(credentials.config?.fields ?? {})];
       return (name) => names.includes(name) || isField(name);
@@ -36,7 +49,7 @@ function one(
   compiler: Compiler,
   path: Path,
   described: Described,
-  file: ProviderFile,
+  isKey: boolean,
   known: (name: string) => boolean,
 ): AuthorizationPlan {
   const at = (member: string) => [...path, "config", member];
@@ -48,9 +61,8 @@ function one(
       return { format: "bearer", path: token };
     }
     case "basic": {
-      const apiKey = file.credentials.format === "api_key";
-      const username = described.config?.username ?? (apiKey ? "${api_key}" : "${username}");
-      const password = described.config?.password ?? (apiKey ? "" : "${password}");
+      const username = described.config?.username ?? (isKey ? "${api_key}" : "${username}");
+      const password = described.config?.password ?? (isKey ? "" : "${password}");
       return {
         format: "basic",
         username: compiler.template(at("username"), username, known),

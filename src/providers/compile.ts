@@ -1,17 +1,20 @@
 import { compileAuthorization } from "./compile-authorization.ts";
 import { callbackFields, compileConsent } from "./compile-connection.ts";
+import {
+  compileRequest,
+  compileResponse,
+  type DescribedRequest,
+  maybeMs,
+  requestPaths,
+} from "./compile-request.ts";
+import { asksForTokens, compileTokens } from "./compile-token.ts";
 import { type CompileFault, Compiler, type Path } from "./compiler.ts";
 import { durationMs } from "./duration.ts";
-import type {
-  AfterConnectPlan,
-  ClientAuth,
-  Provider,
-  RequestPlan,
-  ResponsePlan,
-  TokenPlan,
-} from "./provider.ts";
-import { compileRateLimits } from "./rate-limit-plan.ts";
+import type { AfterConnectPlan, Provider, RequestPlan } from "./provider.ts";
+import { requestNames } from "./request-values.ts";
 import type { ProviderFile } from "./schema.ts";
+
+const ABOUT_A_TOKEN = ["token", "token_type_hint", "client_secret"];
 
 /** What the shape of a file cannot say is checked here: templates, hosts, expressions, references. */
 export function compileProvider(
@@ -21,10 +24,11 @@ export function compileProvider(
   const compiler = new Compiler(file.allow_loopback_http === true);
   declareFields(compiler, file);
   const { refresh } = file;
-  const token = tokenPlan(compiler, file);
-  const response = responsePlan(compiler, file);
-  const introspection = plan(compiler, ["introspection"], file.introspection);
-  const revocation = plan(compiler, ["revocation"], file.revocation, ["token", "token_type_hint"]);
+  const tokens = compileTokens(compiler, file);
+  const [token] = tokens.values();
+  const response = compileResponse(compiler, file);
+  const introspection = plan(compiler, ["introspection"], file.introspection, ABOUT_A_TOKEN);
+  const revocation = plan(compiler, ["revocation"], file.revocation, ABOUT_A_TOKEN);
   const verification = plan(compiler, ["verification"], file.verification);
   const baseUrl =
     file.proxy?.base_url === undefined ? undefined : compiler.url(["proxy", "base_url"], file.proxy.base_url);
@@ -39,8 +43,10 @@ export function compileProvider(
     identity: compiler.maybeExpression(["identity"], file.identity),
     afterConnect: (file.after_connect ?? []).map((described, n) => afterConnect(compiler, described, n)),
     token,
+    tokens,
+    tokenNames: Object.keys(file.tokens ?? { default: {} }),
     response,
-    authorization: compileAuthorization(compiler, file),
+    authorization: compileAuthorization(compiler, file.credentials, file.authorization, ["authorization"]),
     baseUrl,
     introspection: introspection && {
       ...introspection,
@@ -61,15 +67,24 @@ export function compileProvider(
     allowedHosts: compiler.allowedHosts(["allowed_hosts"], file.allowed_hosts),
     allowLoopback: file.allow_loopback_http === true,
     refresh: {
-      resendSafe: refresh?.resend_safe ?? token?.grant === "client_credentials",
-      earliestBeforeExpiryMs: ms(refresh?.earliest_before_expiry),
+      resendSafe: refresh?.resend_safe ?? (asksForTokens(file.credentials) && spendsNothing(tokens)),
+      earliestBeforeExpiryMs: maybeMs(refresh?.earliest_before_expiry),
+      leadMs: maybeMs(refresh?.lead),
       maxConcurrent: refresh?.max_concurrent,
       budget: refresh?.budget && { requests: refresh.budget.requests, perMs: durationMs(refresh.budget.per) },
     },
   };
-  return { provider, faults: compiler.faults };
+  return { provider, faults: compiler.distinctFaults };
 }
 
+/** True when every token is made of lasting secrets, so that asking twice costs nothing. */
+function spendsNothing(tokens: Provider["tokens"]): boolean {
+  return [...tokens.values()].every(
+    ({ refresh, refreshCredential }) => refresh === undefined || refreshCredential === "client",
+  );
+}
+
+/** Fields of the account and of every answer, before anything that may name them. */
 function declareFields(compiler: Compiler, file: ProviderFile): void {
   for (const [name, field] of Object.entries(file.account_fields ?? {})) {
     compiler.field(["account_fields", name], name, field, "dns_label");
@@ -81,9 +96,11 @@ function declareFields(compiler: Compiler, file: ProviderFile): void {
     for (const [name, field] of Object.entries(fields))
       compiler.field(["after_connect", n, "fields", name], name, field, "any_text");
   }
-  for (const [name, field] of Object.entries(file.response?.fields ?? {})) {
-    const constraint = typeof field === "string" ? {} : field;
-    compiler.field(["response", "fields", name], name, constraint, "any_text");
+  for (const { at, response } of responsesOf(file)) {
+    for (const [name, field] of Object.entries(response?.fields ?? {})) {
+      const { value: _, ...constraint } = typeof field === "string" ? { value: field } : field;
+      compiler.answerField([...at, "fields", name], name, constraint);
+    }
   }
 }
 
@@ -105,96 +122,67 @@ function afterConnect(
   };
 }
 
-function tokenPlan(compiler: Compiler, file: ProviderFile): TokenPlan | undefined {
-  const { credentials } = file;
-  if (credentials.format !== "oauth2" && credentials.format !== "oauth2_client_credentials") return undefined;
-  const { config } = credentials;
-  const at: Path = ["credentials", "config"];
-  const oauth = credentials.format === "oauth2" ? credentials.config : undefined;
-  const params =
-    credentials.format === "oauth2"
-      ? compiler.templates([...at, "refreshParams"], credentials.config.refreshParams)
-      : compiler.templates([...at, "tokenParams"], credentials.config.tokenParams);
-  const tokenPath = oauth?.auth.refreshPath ?? config.auth.tokenPath ?? "/oauth/token";
-  const { scope = [], scopeSeparator = " ", options } = config;
-  return {
-    grant: oauth === undefined ? "client_credentials" : "refresh_token",
-    request: {
-      method: "POST",
-      url: compiler.url([...at, "auth", "tokenHost"], `${config.auth.tokenHost}${tokenPath}`),
-      headers: compiler.templates([...at, "tokenHeaders"], config.tokenHeaders),
-      params,
-      bodyFormat: options?.bodyFormat ?? "form",
-    },
-    // A public client (RFC 6749 §3.2.1) still names itself.
-    clientAuth: options?.authorizationMethod === "none" ? "id" : (options?.authorizationMethod ?? "header"),
-    formEncodeCredentials: options?.credentialsEncoding !== "loose",
-    scopes: typeof scope === "string" ? scope.split(scopeSeparator).filter((each) => each !== "") : scope,
-    scopeSeparator,
-    defaultLifetimeMs: ms(config.tokenExpiryDuration),
-  };
+interface DescribedResponse {
+  readonly at: Path;
+  readonly response: ProviderFile["response"];
 }
 
-interface DescribedRequest {
-  readonly method?: RequestPlan["method"] | undefined;
+/** All places of a file that say how an answer is read. */
+function responsesOf(file: ProviderFile): readonly DescribedResponse[] {
+  const tokens = Object.entries(file.tokens ?? {}).flatMap(([name, slot]): DescribedResponse[] => [
+    { at: ["tokens", name, "refreshRequest", "response"], response: slot.refreshRequest?.response },
+    ...(slot.credentials === undefined
+      ? []
+      : configResponses(["tokens", name, "credentials", "config"], slot.credentials)),
+  ]);
+  return [
+    { at: ["response"], response: file.response },
+    ...configResponses(["credentials", "config"], file.credentials),
+    ...tokens,
+  ];
+}
+
+function configResponses(at: Path, { format, config }: ProviderFile["credentials"]): DescribedResponse[] {
+  if (format === "api_key" || format === "basic" || format === "bearer") return [];
+  const calls =
+    format === "custom"
+      ? { mint: config.mint, refresh: config.refresh }
+      : {
+          tokenRequest: config.tokenRequest,
+          ...(format === "oauth2" ? { refreshRequest: config.refreshRequest } : {}),
+        };
+  return [
+    ...Object.entries(calls).map(([name, call]) => ({
+      at: [...at, name, "response"],
+      response: call?.response,
+    })),
+    ...(config.followUps ?? []).map(({ response }, index) => ({
+      at: [...at, "followUps", index, "response"],
+      response,
+    })),
+  ];
+}
+
+interface DescribedElsewhere extends Omit<DescribedRequest, "bodyFormat"> {
   readonly url: string;
-  readonly headers?: Readonly<Record<string, string>> | undefined;
-  readonly params?: Readonly<Record<string, string>> | undefined;
-  readonly body_format?: "form" | "json" | undefined;
-  readonly client_auth?: ClientAuth | undefined;
+  readonly body_format?: RequestPlan["bodyFormat"] | undefined;
 }
 
 function plan(
   compiler: Compiler,
   path: Path,
-  described: DescribedRequest | undefined,
-  extra: readonly string[] = [],
+  described: DescribedElsewhere | undefined,
+  more: readonly string[] = [],
 ): RequestPlan | undefined {
-  return described === undefined ? undefined : requestPlan(compiler, path, described, extra);
+  return described === undefined ? undefined : requestPlan(compiler, path, described, more);
 }
 
 function requestPlan(
   compiler: Compiler,
   path: Path,
-  described: DescribedRequest,
-  extra: readonly string[] = [],
+  described: DescribedElsewhere,
+  more: readonly string[] = [],
 ): RequestPlan {
-  return {
-    method: described.method ?? "POST",
-    url: compiler.url([...path, "url"], described.url, extra),
-    headers: compiler.templates([...path, "headers"], described.headers, extra),
-    params: compiler.templates([...path, "params"], described.params, extra),
-    bodyFormat: described.body_format ?? "form",
-  };
-}
-
-function responsePlan(compiler: Compiler, file: ProviderFile): ResponsePlan {
-  const { response, merge } = file;
-  const lifetime = response?.refresh_token_lifetime;
-  const map = Object.entries(response?.map ?? {}).map(([name, source]) => [
-    name,
-    compiler.expression(["response", "map", name], source ?? ""),
-  ]);
-  const fields = Object.entries(response?.fields ?? {});
-  return {
-    success: compiler.maybeExpression(["response", "success"], response?.success),
-    token: compiler.maybeExpression(["response", "token"], response?.token),
-    map: Object.fromEntries(map),
-    expiresIn: response?.expires_in ?? "s",
-    refreshLifetime: lifetime && { kind: lifetime.kind, ms: ms(lifetime.duration) },
-    fields: fields.map(([name, field]) => {
-      const at = ["response", "fields", name];
-      return typeof field === "string"
-        ? [name, compiler.expression(at, field)]
-        : [name, compiler.expression([...at, "value"], field.value)];
-    }),
-    keep: merge?.keep ?? [],
-    forget: merge?.forget ?? [],
-    errors: compiler.maybeExpression(["errors"], file.errors),
-    rateLimits: compileRateLimits(compiler, file.rate_limits),
-  };
-}
-
-function ms(duration: string | number | undefined): number | undefined {
-  return duration === undefined ? undefined : durationMs(duration);
+  const request = { ...described, bodyFormat: described.body_format };
+  return compileRequest(compiler, requestPaths(path), described.url, request, requestNames(more));
 }

@@ -1,5 +1,7 @@
-import { compileExpression, type Expression, isFault } from "./fence.ts";
+import { compileExpression, compileRequestExpression, type Expression, isFault } from "./fence.ts";
 import { compileField, type FieldRule } from "./fields.ts";
+import type { NamedValues, ValuePlan } from "./provider.ts";
+import { isRequestValue } from "./request-values.ts";
 import {
   hostVariables,
   parseTemplate,
@@ -24,6 +26,10 @@ export interface CompileFault {
 const LOOPBACK = /^(127\.0\.0\.1|localhost)(:([0-9]+|\$))?$/;
 const HOST_TEXT = /^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$/;
 const NOWHERE: UrlTemplate = { source: "", origin: { scheme: "https", authority: [] }, path: [], query: [] };
+/** A request's text, or an expression over its values. */
+export type DescribedValue = string | { readonly value: string };
+export type DescribedValues = Readonly<Record<string, DescribedValue>> | undefined;
+
 const NEVER: Expression = { source: "", run: () => ({ ok: false, why: "faulty" }) };
 
 /** Compiles the parts of one file and collects what is wrong with them, so that all faults are told at once. */
@@ -32,6 +38,7 @@ export class Compiler {
   readonly fields = new Map<string, FieldRule>();
   readonly #allowLoopback: boolean;
   readonly #hosts: Template[] = [];
+  readonly #answerFields = new Map<string, string>();
 
   constructor(allowLoopback: boolean) {
     this.#allowLoopback = allowLoopback;
@@ -46,6 +53,23 @@ export class Compiler {
     this.faults.push({ path, expected, offset });
   }
 
+  /** Faults of parts that are compiled for several tokens are told once. */
+  get distinctFaults(): readonly CompileFault[] {
+    const seen = new Set<string>();
+    return this.faults.filter(({ path, expected }) => {
+      const text = `${path.join(".")}: ${expected}`;
+      return !seen.has(text) && seen.add(text) !== undefined;
+    });
+  }
+
+  /** A field of an answer; several answers may tell the same one. */
+  answerField(path: Path, name: string, constraint: Parameters<typeof compileField>[0]): void {
+    const text = JSON.stringify(constraint);
+    if (this.#answerFields.get(name) === text) return;
+    this.#answerFields.set(name, text);
+    this.field(path, name, constraint, "any_text");
+  }
+
   field(
     path: Path,
     name: string,
@@ -53,6 +77,7 @@ export class Compiler {
     otherwise: "dns_label" | "any_text",
   ): void {
     if (this.fields.has(name)) this.fault(path, "a name that no other field has");
+    if (isRequestValue(name)) this.fault(path, `another name than ${name}, which every request has`);
     const rule = compileField(constraint, otherwise);
     if (typeof rule === "string") this.fault(path, rule);
     else this.fields.set(name, rule);
@@ -63,6 +88,28 @@ export class Compiler {
     if (!isFault(compiled)) return compiled;
     this.fault(path, compiled.message, compiled.position);
     return NEVER;
+  }
+
+  /** An expression over a request's values, with the functions that sign and hash. */
+  requestExpression(path: Path, source: string): Expression {
+    const compiled = compileRequestExpression(source);
+    if (!isFault(compiled)) return compiled;
+    this.fault(path, compiled.message, compiled.position);
+    return NEVER;
+  }
+
+  /** `known` answers whether a variable may stand in a text. */
+  value(path: Path, described: DescribedValue, known: (name: string) => boolean): ValuePlan {
+    return typeof described === "string"
+      ? this.template(path, described, (name) => this.fields.has(name) || known(name))
+      : this.requestExpression([...path, "value"], described.value);
+  }
+
+  values(path: Path, described: DescribedValues, known: (name: string) => boolean): NamedValues {
+    return Object.entries(described ?? {}).map(([name, value]) => [
+      name,
+      this.value([...path, name], value, known),
+    ]);
   }
 
   maybeExpression(path: Path, source: string | undefined): Expression | undefined {
@@ -95,24 +142,22 @@ export class Compiler {
   templates(
     path: Path,
     texts: Readonly<Record<string, string>> | undefined,
-    extra: readonly string[] = [],
   ): (readonly [string, Template])[] {
-    const known = (name: string) => this.fields.has(name) || extra.includes(name);
+    const known = (name: string) => this.fields.has(name);
     return Object.entries(texts ?? {}).map(([name, text]) => [
       name,
       this.template([...path, name], text, known),
     ]);
   }
 
-  url(path: Path, text: string, extra: readonly string[] = []): UrlTemplate {
+  url(path: Path, text: string, known: (name: string) => boolean = () => false): UrlTemplate {
     const url = parseUrlTemplate(text);
     if (typeof url === "string") {
       this.fault(path, url);
       return NOWHERE;
     }
     for (const name of [...variablesOf(url.path), ...variablesOf(url.query)]) {
-      if (!this.fields.has(name) && !extra.includes(name))
-        this.fault(path, `no \${${name}}: nothing declares it`);
+      if (!this.fields.has(name) && !known(name)) this.fault(path, `no \${${name}}: nothing declares it`);
     }
     this.#checkOrigin(path, url);
     return url;

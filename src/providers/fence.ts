@@ -2,6 +2,8 @@ import jsonata from "jsonata";
 import { Admission, isRaw } from "./expression/admit.ts";
 import type { Node } from "./expression/ast.ts";
 import { evaluate } from "./expression/evaluate.ts";
+import { FUNCTIONS, type Functions } from "./expression/functions.ts";
+import { REQUEST_FUNCTIONS } from "./expression/request-functions.ts";
 import type { Value } from "./expression/values.ts";
 
 const MAX_EXPRESSION_LENGTH = 4_096;
@@ -31,11 +33,20 @@ export interface ExpressionFault {
  * because it has to be synchronous, counted in steps rather than by a wall clock, and free of backtracking.
  */
 export function compileExpression(source: string): Expression | ExpressionFault {
+  return compile(source, FUNCTIONS);
+}
+
+/** As `compileExpression`, for expressions that make a request: those may also hash, sign and write Basic credentials. */
+export function compileRequestExpression(source: string): Expression | ExpressionFault {
+  return compile(source, REQUEST_FUNCTIONS);
+}
+
+function compile(source: string, functions: Functions): Expression | ExpressionFault {
   if (source.length > MAX_EXPRESSION_LENGTH) {
     return { message: `an expression of at most ${MAX_EXPRESSION_LENGTH} characters`, position: 0 };
   }
   try {
-    const admission = new Admission();
+    const admission = new Admission(functions);
     const ast: unknown = jsonata(source).ast();
     if (!isRaw(ast)) return { message: "a JSONata expression", position: 0 };
     const node = admission.admit(ast);

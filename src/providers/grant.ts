@@ -2,7 +2,7 @@ import { type ReadAnswer, runOver } from "./answer.ts";
 import { expiresAtMs } from "./expiry.ts";
 import { isObject, type Value } from "./expression/values.ts";
 import type { Grant } from "./merge.ts";
-import type { Provider } from "./provider.ts";
+import type { Provider, ResponsePlan } from "./provider.ts";
 
 /** RFC 6749 appendix A.12: what a token is made of, and the only thing that can stand in a header. */
 const TOKEN = /^[\x20-\x7e]+$/;
@@ -15,17 +15,39 @@ export type ReadGrant = Grant & {
   readonly fields: Readonly<Record<string, string>>;
 };
 
-/** The grant in a success; a string says why there is none. */
-export function readGrant(provider: Provider, answer: ReadAnswer): ReadGrant | string {
-  const { response } = provider;
+/**
+ * The grant in a success; a string says why there is none. A follow-up, which has a grant `before` it, need not have a
+ * token of its own.
+ */
+export function readGrant(
+  provider: Provider,
+  response: ResponsePlan,
+  answer: ReadAnswer,
+  before?: ReadGrant,
+): ReadGrant | string {
   const token =
     response.token === undefined
       ? { ok: true as const, value: answer.body }
       : runOver(response.token, answer);
   if (!token.ok) return `the file's token expression failed: ${token.why}`;
   const members = isObject(token.value) ? token.value : {};
-  const of = (name: string) => mapped(provider, answer, members, name);
-  const accessToken = tokenText(of("access_token"));
+  return grantIn(provider, response, answer, members, before);
+}
+
+/** As `readGrant`, from the object that holds a token's members. */
+export function grantIn(
+  provider: Provider,
+  response: ResponsePlan,
+  answer: ReadAnswer,
+  members: { readonly [name: string]: Value },
+  before?: ReadGrant,
+): ReadGrant | string {
+  const of = (name: string) => mapped(response, answer, members, name);
+  const absent = response.required.find((name) => typeof of(name) !== "string");
+  if (absent !== undefined) return `no ${absent}`;
+  const own = of("access_token");
+  const mayLack = before !== undefined && own === undefined && !Object.hasOwn(response.map, "access_token");
+  const accessToken = mayLack ? before.accessToken : tokenText(own);
   if (accessToken === undefined) return "no access_token that is a text of printable characters";
   const refresh = of("refresh_token");
   const refreshToken = tokenText(refresh);
@@ -36,23 +58,23 @@ export function readGrant(provider: Provider, answer: ReadAnswer): ReadGrant | s
   return {
     accessToken,
     refreshToken,
-    tokenType: typeof tokenType === "string" ? tokenType : undefined,
+    tokenType: typeof tokenType === "string" ? tokenType : mayLack ? before.tokenType : undefined,
     scope: of("scope"),
     members,
     issuedAtMs: answer.requestedAtMs,
     expiresAtMs: expiresAtMs(of("expires_in"), response.expiresIn, answer),
     refreshTokenExpiresAtMs: expiresAtMs(of("refresh_token_expires_in"), response.expiresIn, answer),
-    fields: fieldsOf(provider, answer, [accessToken, refreshToken]),
+    fields: fieldsOf(provider, response, answer, [accessToken, refreshToken]),
   };
 }
 
 function mapped(
-  provider: Provider,
+  response: ResponsePlan,
   answer: ReadAnswer,
   members: { readonly [name: string]: Value },
   name: string,
 ): Value {
-  const expression = Object.hasOwn(provider.response.map, name) ? provider.response.map[name] : undefined;
+  const expression = Object.hasOwn(response.map, name) ? response.map[name] : undefined;
   if (expression === undefined) return Object.hasOwn(members, name) ? members[name] : undefined;
   const outcome = runOver(expression, answer);
   return outcome.ok ? outcome.value : undefined;
@@ -66,10 +88,11 @@ function tokenText(value: Value): string | undefined {
 
 function fieldsOf(
   provider: Provider,
+  response: ResponsePlan,
   answer: ReadAnswer,
   secrets: readonly (string | undefined)[],
 ): Readonly<Record<string, string>> {
-  const found = provider.response.fields.flatMap(([name, expression]) => {
+  const found = response.fields.flatMap(([name, expression]) => {
     const outcome = runOver(expression, answer);
     const value =
       outcome.ok && typeof outcome.value === "number"

@@ -4,7 +4,7 @@ import { expiresAtMs } from "./expiry.ts";
 import { isObject } from "./expression/values.ts";
 import type { Provider } from "./provider.ts";
 import { buildRequest } from "./request.ts";
-import type { Send } from "./send.ts";
+import type { Outside } from "./send.ts";
 import { identityOf } from "./token-request.ts";
 
 const TIMEOUT_MS = 5_000;
@@ -14,7 +14,7 @@ const TIMEOUT_MS = 5_000;
  * it fails or does not tell: the grant stands either way. Never throws.
  */
 export async function introspectedExpiryMs(
-  send: Send,
+  outside: Outside,
   provider: Provider,
   context: VendorContext,
   accessToken: string,
@@ -29,13 +29,16 @@ export async function introspectedExpiryMs(
       plan,
       client: identityOf(context),
       clientAuth: plan.clientAuth,
+      values: { token: accessToken, token_type_hint: "access_token" },
       params: [
         ["token", accessToken],
         ["token_type_hint", "access_token"],
       ],
+      token: provider.tokens.get(context.slot),
+      nowMs: outside.now(),
       timeoutMs: TIMEOUT_MS,
     });
-    const sent = await send(request);
+    const sent = await outside.send(request);
     if (sent.kind !== "answer" || !isSuccessStatus(sent.status)) return undefined;
     const answer = readAnswer(sent);
     const isActive = isObject(answer.body) && answer.body["active"] === true;

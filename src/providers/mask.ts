@@ -1,4 +1,6 @@
 const MASK = "[secret]";
+/** A JWT, signed or not: an assertion that was sent, or a token that nobody knows of here. */
+const JWT = /\beyJ[\w-]{8,}\.[\w-]*(\.[\w-]*)?/g;
 const MAX_CODE_LENGTH = 64;
 const MAX_MESSAGE_LENGTH = 200;
 
@@ -28,7 +30,9 @@ export class Masker {
   }
 
   #hide(text: string): string {
-    return this.#spellings.reduce((rest, spelling) => rest.replaceAll(spelling, MASK), text);
+    return this.#spellings
+      .reduce((rest, spelling) => rest.replaceAll(spelling, MASK), text)
+      .replace(JWT, MASK);
   }
 }
 

@@ -1,7 +1,7 @@
 import type { JsonObject, JsonValue, OAuthCredential } from "../tokens/credential.ts";
 import { Secret } from "../tokens/secret.ts";
 import { isArray, isObject, type Value } from "./expression/values.ts";
-import type { Provider } from "./provider.ts";
+import type { ResponsePlan, TokenPlan } from "./provider.ts";
 
 /** A token answer as the file reads it, before it meets what is stored. */
 export interface Grant {
@@ -20,11 +20,12 @@ export interface Grant {
 
 /** `{...existing, ...new}`: what the provider omits stays, unless the file says otherwise. */
 export function mergeGrant(
-  provider: Provider,
+  response: ResponsePlan,
+  token: Pick<TokenPlan, "scopes" | "scopeSeparator">,
   existing: OAuthCredential | undefined,
   grant: Grant,
 ): OAuthCredential {
-  const { keep, forget } = provider.response;
+  const { keep, forget } = response;
   const old: JsonObject = existing?.members.reveal() ?? {};
   const fresh = presentMembers(grant);
   const kept = Object.entries(old).filter(
@@ -47,8 +48,8 @@ export function mergeGrant(
     expiresAtMs: grant.expiresAtMs,
     refreshToken: refreshToken === undefined ? undefined : new Secret(refreshToken),
     refreshTokenExpiresAtMs:
-      refreshToken === undefined ? undefined : refreshExpiry(provider, existing, grant, refreshToken),
-    scopes: scopesOf(provider, grant.scope) ?? existing?.scopes ?? provider.token?.scopes ?? [],
+      refreshToken === undefined ? undefined : refreshExpiry(response, existing, grant, refreshToken),
+    scopes: scopesOf(token.scopeSeparator, grant.scope) ?? existing?.scopes ?? token.scopes,
     members: new Secret(members),
   };
 }
@@ -79,8 +80,7 @@ function normalTokenType(type: string | undefined): string | undefined {
   return type.toLowerCase() === "bearer" ? "Bearer" : type;
 }
 
-function scopesOf(provider: Provider, scope: Value): readonly string[] | undefined {
-  const separator = provider.token?.scopeSeparator ?? " ";
+function scopesOf(separator: string, scope: Value): readonly string[] | undefined {
   const texts = typeof scope === "string" ? scope.split(separator) : isArray(scope) ? scope : [];
   const scopes = texts.flatMap((each) =>
     typeof each === "string" && each.trim() !== "" ? [each.trim()] : [],
@@ -89,12 +89,12 @@ function scopesOf(provider: Provider, scope: Value): readonly string[] | undefin
 }
 
 function refreshExpiry(
-  provider: Provider,
+  response: ResponsePlan,
   existing: OAuthCredential | undefined,
   grant: Grant,
   refreshToken: string,
 ): number | undefined {
-  const lifetime = provider.response.refreshLifetime;
+  const lifetime = response.refreshLifetime;
   if (lifetime?.kind === "none") return undefined;
   if (grant.refreshTokenExpiresAtMs !== undefined) return grant.refreshTokenExpiresAtMs;
   const isSame = existing?.refreshToken?.reveal() === refreshToken;

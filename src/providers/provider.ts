@@ -4,26 +4,59 @@ import type { RateLimitPlan } from "./rate-limit-plan.ts";
 import type { ProviderFile } from "./schema.ts";
 import type { Template, UrlTemplate } from "./template.ts";
 
-/** Where the OAuth client's id and secret go. `id`: the id alone, in the body. */
-export type ClientAuth = "header" | "body" | "id" | "none";
+/**
+ * How our app names and proves itself. `id`: its id alone, in the body; `none`: not at all. The rest are RFC 6749 §2.3.1,
+ * RFC 7523 §2.2 and RFC 8705 §2.
+ */
+export type ClientAuth =
+  | "header"
+  | "body"
+  | "id"
+  | "none"
+  | "client_secret_jwt"
+  | "private_key_jwt"
+  | "tls_client_auth";
+
+/** A text with variables, or an expression over the same values, which may also give something else than a text. */
+export type ValuePlan = Template | Expression;
+export type NamedValues = readonly (readonly [string, ValuePlan])[];
 
 export interface RequestPlan {
   readonly method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
   readonly url: UrlTemplate;
-  readonly headers: readonly (readonly [string, Template])[];
-  readonly params: readonly (readonly [string, Template])[];
-  readonly bodyFormat: "form" | "json";
+  readonly headers: NamedValues;
+  readonly params: NamedValues;
+  readonly bodyFormat: "form" | "json" | "query";
+  /** The whole body, instead of the parameters. */
+  readonly body: Expression | undefined;
 }
 
-/** How a token is asked for. */
-export interface TokenPlan {
-  readonly grant: "refresh_token" | "client_credentials";
-  readonly request: RequestPlan;
+/** What a signed assertion says (RFC 7523 §3), and what signs it. */
+export interface AssertionPlan {
+  readonly issuer: ValuePlan | undefined;
+  readonly subject: ValuePlan | undefined;
+  readonly audience: ValuePlan | undefined;
+  readonly lifetimeMs: number;
+  /** Undefined: as the key says. */
+  readonly algorithm: string | undefined;
+  readonly keyId: ValuePlan | undefined;
+  readonly claims: NamedValues;
+  /** `customer`: the field of the customer's that holds the key. */
+  readonly key: { readonly of: "client" } | { readonly of: "customer"; readonly field: string };
+}
+
+/** One request on the way to a token, and how its answer is read. */
+export interface StepPlan {
+  /** Undefined: nothing is sent, the assertion itself is the token. */
+  readonly request: RequestPlan | undefined;
   readonly clientAuth: ClientAuth;
-  /** RFC 6749 §2.3.1 form-encoding before base64. */
-  readonly formEncodeCredentials: boolean;
-  readonly scopes: readonly string[];
-  readonly scopeSeparator: string;
+  /** The parameters that the standard names, before the file's own. */
+  readonly standard: NamedValues;
+  /** The vendor's names of standard parameters; false leaves one out. */
+  readonly rename: Readonly<Record<string, string | false>>;
+  /** The value `assertion`. */
+  readonly assertion: AssertionPlan | undefined;
+  readonly response: ResponsePlan;
   /** Lifetime of a token whose answer does not tell it. Undefined: it does not expire. */
   readonly defaultLifetimeMs: number | undefined;
 }
@@ -58,6 +91,33 @@ export interface AfterConnectPlan extends RequestPlan {
   readonly identity: Expression | undefined;
 }
 
+/** What a refresh is asked with. `client`: nothing of the customer's. */
+export type RefreshCredential = "refresh_token" | "access_token" | "client";
+
+/** How one token of an account is got. Undefined lists of steps: that way does not exist. */
+export interface TokenPlan {
+  /** By the code that the customer brings back. */
+  readonly grant: readonly StepPlan[] | undefined;
+  /** By the client's own or the customer's lasting secrets. */
+  readonly mint: readonly StepPlan[] | undefined;
+  readonly refresh: readonly StepPlan[] | undefined;
+  readonly refreshCredential: RefreshCredential;
+  /** Over the answer of the code's exchange: the object that holds this token's members. */
+  readonly inGrant: Expression | undefined;
+  /** The customer's lasting secrets, by name, that minting takes. Empty: it takes none. */
+  readonly customerFields: readonly string[];
+  readonly clientAuth: ClientAuth;
+  readonly clientAssertion: AssertionPlan;
+  /** RFC 6749 §2.3.1 form-encoding before base64. */
+  readonly formEncodeCredentials: boolean;
+  /** The client's certificate is shown on connections (RFC 8705). */
+  readonly showsCertificate: boolean;
+  readonly scopes: readonly string[];
+  readonly scopeSeparator: string;
+  /** Undefined: the file's. */
+  readonly authorization: readonly AuthorizationPlan[] | undefined;
+}
+
 export type AuthorizationPlan =
   | { readonly format: "bearer"; readonly path: string | undefined }
   | { readonly format: "basic"; readonly username: Template; readonly password: Template }
@@ -77,6 +137,8 @@ export interface ResponsePlan {
     | { readonly kind: "none" | "fixed" | "sliding"; readonly ms: number | undefined }
     | undefined;
   readonly fields: readonly (readonly [string, Expression])[];
+  /** Members without which an answer is no grant. */
+  readonly required: readonly string[];
   readonly keep: readonly string[];
   readonly forget: readonly string[];
   readonly errors: Expression | undefined;
@@ -91,6 +153,10 @@ export interface Provider {
   readonly fields: ReadonlyMap<string, FieldRule>;
   /** Undefined for formats without a token endpoint. */
   readonly token: TokenPlan | undefined;
+  /** The tokens of an account that are asked for somewhere, by name; the first one is `token`. */
+  readonly tokens: ReadonlyMap<string, TokenPlan>;
+  /** Every name that a token of this provider has. */
+  readonly tokenNames: readonly string[];
   readonly response: ResponsePlan;
   /** Undefined for formats without a consent. */
   readonly consent: ConsentPlan | undefined;
@@ -117,6 +183,7 @@ export interface Provider {
   readonly refresh: {
     readonly resendSafe: boolean;
     readonly earliestBeforeExpiryMs: number | undefined;
+    readonly leadMs: number | undefined;
     readonly maxConcurrent: number | undefined;
     readonly budget: { readonly requests: number; readonly perMs: number } | undefined;
   };

@@ -4,7 +4,8 @@ import { isSuccessStatus, judge, type ReadAnswer, readAnswer } from "./answer.ts
 import { isObject } from "./expression/values.ts";
 import type { Provider } from "./provider.ts";
 import { buildRequest } from "./request.ts";
-import type { Send } from "./send.ts";
+import { names } from "./request-values.ts";
+import type { Outside } from "./send.ts";
 import { variablesOf } from "./template.ts";
 import { identityOf } from "./token-request.ts";
 
@@ -15,7 +16,7 @@ type Kind = Plan["tokens"][number];
 
 /** Ends a grant at the provider (RFC 7009), the refresh token first, because it could mint again. Never throws. */
 export async function revokeGrant(
-  send: Send,
+  outside: Outside,
   provider: Provider,
   context: VendorContext,
 ): Promise<Revocation> {
@@ -26,7 +27,7 @@ export async function revokeGrant(
   for (const kind of plan.tokens) {
     const token = tokenOf(credential, kind);
     if (token === undefined) continue;
-    const one = await revokeOne(send, provider, plan, context, kind, token);
+    const one = await revokeOne(outside, provider, plan, context, kind, token);
     if (one === "still_live") return "still_live";
     if (one === "revoked") outcome = "revoked";
   }
@@ -38,7 +39,7 @@ function tokenOf(credential: OAuthCredential, kind: Kind): string | undefined {
 }
 
 async function revokeOne(
-  send: Send,
+  outside: Outside,
   provider: Provider,
   plan: Plan,
   context: VendorContext,
@@ -46,12 +47,9 @@ async function revokeOne(
   token: string,
 ): Promise<Revocation> {
   // A file that names the token itself puts it where it belongs.
-  const templates = [
-    plan.url.path,
-    plan.url.query,
-    ...[...plan.params, ...plan.headers].map(([, template]) => template),
-  ];
-  const named = templates.some((template) => variablesOf(template).includes("token"));
+  const inUrl = [...variablesOf(plan.url.path), ...variablesOf(plan.url.query)].includes("token");
+  const inBody = plan.body !== undefined && names([["body", plan.body]], "token");
+  const named = inUrl || inBody || names([...plan.params, ...plan.headers], "token");
   try {
     const request = buildRequest({
       provider,
@@ -59,16 +57,18 @@ async function revokeOne(
       plan,
       client: identityOf(context),
       clientAuth: plan.clientAuth,
-      variables: { token, token_type_hint: kind },
+      values: { token, token_type_hint: kind },
       params: named
         ? []
         : [
             ["token", token],
             ["token_type_hint", kind],
           ],
+      token: provider.tokens.get(context.slot),
+      nowMs: outside.now(),
       timeoutMs: TIMEOUT_MS,
     });
-    const sent = await send(request);
+    const sent = await outside.send(request);
     return sent.kind === "answer" ? verdict(plan, readAnswer(sent)) : "still_live";
   } catch {
     return "still_live";

@@ -3,18 +3,26 @@ import { rateLimits } from "./rate-limit-schema.ts";
 import {
   accountField,
   afterConnect,
+  assertion,
   authorizationMethod,
   bodyFormat,
   callbackField,
   duration,
   expression,
   fieldName,
+  followUp,
   headers,
+  method,
   params,
   request,
   requestAuth,
+  requestBody,
+  requestValue,
   response,
   template,
+  textHeaders,
+  textParams,
+  tokenCall,
 } from "./schema-parts.ts";
 
 const clientOptions = z
@@ -25,11 +33,22 @@ const clientOptions = z
       .enum(["strict", "loose"])
       .optional()
       .meta({ description: "strict (default): form-encode id and secret before base64. loose: do not." }),
+    clientAssertion: z.strictObject(assertion).optional().meta({
+      description:
+        "What client_secret_jwt and private_key_jwt sign. Default: issuer and subject are the client id, the audience is auth.issuer or else the token endpoint.",
+    }),
+    clientCertificate: z.boolean().optional().meta({
+      description: "Show the client's certificate on every connection, whatever authorizationMethod says.",
+    }),
   })
   .optional();
 
 const path = z.string().regex(/^\//).max(1024);
 const scope = z.union([z.string().max(4096), z.array(z.string().min(1).max(512))]);
+const issuer = template.optional().meta({
+  description:
+    "The authorization server's issuer (RFC 8414), and the default audience of assertions. A redirect that names another one in iss (RFC 9207) is refused. Default: any on the authorize URL's host.",
+});
 
 const authorizeParameters = [
   "response_type",
@@ -47,29 +66,48 @@ function renamed<N extends string>(names: readonly N[]) {
   return z.partialRecord(z.enum(names), z.union([name, z.literal(false)])).optional();
 }
 
-const oauth2 = z.strictObject({
-  auth: z.strictObject({
-    tokenHost: template,
-    tokenPath: path.optional(),
-    refreshPath: path.optional(),
-    authorizeHost: template.optional().meta({ description: "Default: tokenHost." }),
-    authorizePath: path.optional().meta({ description: "Default: /oauth/authorize." }),
-    issuer: template.optional().meta({
-      description:
-        "The authorization server's issuer (RFC 8414). A redirect that names another one in iss (RFC 9207) is refused. Default: any on the authorize URL's host.",
-    }),
-  }),
+/** What all formats that ask a token endpoint have in common. */
+const asking = {
   scope: scope.optional(),
   scopeSeparator: z.string().min(1).max(3).optional(),
-  pkce: z
-    .union([z.literal(false), z.strictObject({ method: z.enum(["S256", "plain"]) })])
-    .optional()
-    .meta({ description: "RFC 7636. Default: S256. false: this vendor breaks on it." }),
   options: clientOptions,
   tokenExpiryDuration: duration
     .optional()
     .meta({ description: "The lifetime of a token whose answer does not tell it." }),
-  authorizeParams: params
+  tokenHeaders: headers.optional(),
+  followUps: z.array(followUp).min(1).max(3).optional().meta({
+    description: "Further requests, in order, that the token needs before it can be used.",
+  }),
+};
+
+const refreshCredential = z.enum(["refresh_token", "access_token", "client"]).optional().meta({
+  description:
+    "What a refresh is asked with. refresh_token (default). access_token: the one there is, in refreshParams. client: nothing of the customer's (client_credentials).",
+});
+
+const refreshCall = z
+  .strictObject({ ...tokenCall, credential: refreshCredential })
+  .optional()
+  .meta({
+    description: "How the refresh differs from the standard's. What it leaves out is as in tokenRequest.",
+  });
+
+const oauth2 = z.strictObject({
+  ...asking,
+  auth: z.strictObject({
+    tokenHost: template,
+    tokenPath: path.optional(),
+    refreshHost: template.optional().meta({ description: "Default: tokenHost." }),
+    refreshPath: path.optional().meta({ description: "Default: tokenPath." }),
+    authorizeHost: template.optional().meta({ description: "Default: tokenHost." }),
+    authorizePath: path.optional().meta({ description: "Default: /oauth/authorize." }),
+    issuer,
+  }),
+  pkce: z
+    .union([z.literal(false), z.strictObject({ method: z.enum(["S256", "plain"]) })])
+    .optional()
+    .meta({ description: "RFC 7636. Default: S256. false: this vendor breaks on it." }),
+  authorizeParams: textParams
     .optional()
     .meta({ description: "Of the authorize URL; they win over the standard ones." }),
   authorizeRename: renamed(authorizeParameters).meta({
@@ -79,39 +117,105 @@ const oauth2 = z.strictObject({
   callbackRename: renamed(callbackParameters).meta({
     description: "The vendor's names of what comes back on the redirect: {code: auth_code}.",
   }),
+  tokenParams: params.optional().meta({ description: "Of the code's exchange." }),
+  tokenRequest: z.strictObject(tokenCall).optional().meta({
+    description: "How the code's exchange, and with it the refresh, differs from the standard's.",
+  }),
   refreshParams: params.optional(),
-  tokenHeaders: headers.optional(),
+  refreshHeaders: headers.optional().meta({ description: "Beside tokenHeaders." }),
+  refreshRequest: refreshCall,
 });
 
 const clientCredentials = z.strictObject({
-  auth: z.strictObject({ tokenHost: template, tokenPath: path.optional() }),
-  scope: scope.optional(),
-  scopeSeparator: z.string().min(1).max(3).optional(),
-  options: clientOptions,
-  tokenExpiryDuration: duration.optional(),
+  ...asking,
+  auth: z.strictObject({ tokenHost: template, tokenPath: path.optional(), issuer }),
   tokenParams: params.optional(),
-  tokenHeaders: headers.optional(),
+  tokenRequest: z.strictObject(tokenCall).optional(),
 });
 
-/** What a customer is asked for; the names are those of the credential's values. */
-const asked = z
-  .strictObject({
-    fields: z
-      .record(
-        fieldName,
-        z.strictObject({
-          title: z.string().max(200).optional(),
-          description: z.string().max(2000).optional(),
-          example: z.string().max(200).optional(),
-        }),
-      )
-      .optional(),
-  })
-  .optional();
+const fields = z
+  .record(
+    fieldName,
+    z.strictObject({
+      title: z.string().max(200).optional(),
+      description: z.string().max(2000).optional(),
+      example: z.string().max(200).optional(),
+    }),
+  )
+  .optional()
+  .meta({ description: "What a customer is asked for; the names are those of the credential's values." });
+
+const asked = z.strictObject({ fields }).optional();
+
+const jwt = z.strictObject({
+  ...asking,
+  fields,
+  assertion: z.strictObject({
+    ...assertion,
+    key: fieldName.optional().meta({
+      description:
+        "Which of the customer's fields holds the private key (PEM or JWK). Default: the OAuth client's own.",
+    }),
+  }),
+  auth: z.strictObject({ tokenHost: template, tokenPath: path.optional(), issuer }).optional().meta({
+    description: "Where the assertion is exchanged (RFC 7523 §2.1). Without it the assertion is the token.",
+  }),
+  tokenParams: params.optional(),
+  tokenRequest: z.strictObject(tokenCall).optional(),
+});
+
+const tokenExchange = z.strictObject({
+  ...asking,
+  fields,
+  auth: z.strictObject({ tokenHost: template, tokenPath: path.optional(), issuer }),
+  subjectToken: requestValue,
+  subjectTokenType: requestValue.optional().meta({
+    description: "Default: urn:ietf:params:oauth:token-type:access_token.",
+  }),
+  actorToken: requestValue.optional(),
+  actorTokenType: requestValue.optional().meta({ description: "Needed with actorToken." }),
+  requestedTokenType: requestValue.optional(),
+  audience: requestValue.optional(),
+  resource: requestValue.optional(),
+  tokenParams: params.optional(),
+  tokenRequest: z.strictObject(tokenCall).optional(),
+});
+
+const describedCall = {
+  url: template,
+  method: method.optional(),
+  headers: headers.optional(),
+  params: params.optional(),
+  bodyFormat: bodyFormat.optional(),
+  body: requestBody.optional(),
+  authorizationMethod: authorizationMethod.optional().meta({ description: "Default: custom." }),
+  response: response.optional(),
+};
+
+const custom = z.strictObject({
+  scope: asking.scope,
+  scopeSeparator: asking.scopeSeparator,
+  options: asking.options,
+  tokenExpiryDuration: asking.tokenExpiryDuration,
+  followUps: asking.followUps,
+  fields,
+  mint: z
+    .strictObject(describedCall)
+    .meta({ description: "Gets a token by the customer's fields, or by the client." }),
+  refresh: z
+    .strictObject({ ...describedCall, credential: refreshCredential })
+    .optional()
+    .meta({
+      description: "Without it, and while there is nothing to refresh with, a token is minted again.",
+    }),
+});
 
 const credentials = z.discriminatedUnion("format", [
   z.strictObject({ format: z.literal("oauth2"), config: oauth2 }),
   z.strictObject({ format: z.literal("oauth2_client_credentials"), config: clientCredentials }),
+  z.strictObject({ format: z.literal("jwt"), config: jwt }),
+  z.strictObject({ format: z.literal("token_exchange"), config: tokenExchange }),
+  z.strictObject({ format: z.literal("custom"), config: custom }),
   z.strictObject({ format: z.literal("api_key"), config: asked }),
   z.strictObject({ format: z.literal("basic"), config: asked }),
   z.strictObject({ format: z.literal("bearer"), config: asked }),
@@ -138,6 +242,21 @@ const authorization = z.discriminatedUnion("format", [
     config: z.strictObject({ headers: expressions.optional(), query: expressions.optional() }),
   }),
 ]);
+
+/** One of several tokens that an account has. */
+const token = z.strictObject({
+  token: expression.optional().meta({
+    description:
+      "Over the answer of the code's exchange: the object that holds this token's members. One without access_token and refresh_token: this account has no such token. Default: body.",
+  }),
+  refreshParams: params.optional().meta({ description: "Instead of the config's." }),
+  refreshRequest: refreshCall,
+  tokenExpiryDuration: duration.optional(),
+  credentials: credentials.optional().meta({
+    description: "For a token with a life of its own, minted without the code's exchange.",
+  }),
+  authorization: z.union([authorization, z.array(authorization).min(1).max(8)]).optional(),
+});
 
 /** One provider's file, as written. Times and units are in each member's description. */
 export const providerFile = z.strictObject({
@@ -169,6 +288,13 @@ export const providerFile = z.strictObject({
   }),
   credentials,
   authorization: z.union([authorization, z.array(authorization).min(1).max(8)]),
+  tokens: z
+    .record(z.string().regex(/^[a-z][a-z0-9_]{0,31}$/), token)
+    .optional()
+    .meta({
+      description:
+        "The tokens of an account by token_name, each with its own expiry and refresh. Default: one, named default.",
+    }),
   allowed_hosts: z.array(z.string().min(1).max(255)).min(1).optional().meta({
     description:
       "Hosts that requests may go to; *.example.com for all below. Default: those written in URLs.",
@@ -193,6 +319,10 @@ export const providerFile = z.strictObject({
       resend_safe: z.boolean().optional(),
       grace: duration.optional().meta({ description: "Documented; the engine relies on resend_safe alone." }),
       earliest_before_expiry: duration.optional(),
+      lead: duration.optional().meta({
+        description:
+          "How long before its expiry a token is refreshed by schedule, up to half its lifetime. Default: one to three minutes; a tenth of its lifetime where a refresh needs the living access token.",
+      }),
       max_concurrent: z.int().min(1).max(1000).optional(),
       budget: z.strictObject({ requests: z.int().min(1).max(100_000), per: duration }).optional(),
     })
@@ -213,7 +343,7 @@ export const providerFile = z.strictObject({
   verification: z
     .strictObject({ ...request, accepted: expression.optional(), refused: expression.optional() })
     .optional(),
-  proxy: z.strictObject({ base_url: template.optional(), headers: headers.optional() }).optional(),
+  proxy: z.strictObject({ base_url: template.optional(), headers: textHeaders.optional() }).optional(),
   rate_limits: rateLimits.optional(),
 });
 
@@ -221,6 +351,6 @@ export type ProviderFile = z.infer<typeof providerFile>;
 
 /** The JSON Schema that editors complete provider files by: the text of `providers/schema.json`. */
 export function providerJsonSchema(): string {
-  const schema = z.toJSONSchema(providerFile, { io: "input", target: "draft-2020-12" });
+  const schema = z.toJSONSchema(providerFile, { io: "input", target: "draft-2020-12", reused: "ref" });
   return `${JSON.stringify({ ...schema, title: "Keyturn provider file" }, undefined, 2)}\n`;
 }

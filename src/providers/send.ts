@@ -7,6 +7,8 @@ export interface Outbound {
   /** Exact hosts, and `*.domain` for everything below one. */
   readonly allowedHosts: string[];
   readonly allowLoopback: boolean;
+  /** Shown when the server asks for one. */
+  readonly clientCertificate?: { readonly chain: string; readonly key: string };
   /** On a connection of its own: a stale pooled one would leave doubt whether a single-use token was spent. */
   readonly fresh: boolean;
   readonly timeoutMs: number;
@@ -31,3 +33,10 @@ export type Sent =
 
 /** The guarded way out. */
 export type Send = (request: Outbound) => Promise<Sent>;
+
+/** All that this room needs of the world. */
+export interface Outside {
+  readonly send: Send;
+  /** Wall clock, epoch milliseconds. */
+  readonly now: () => number;
+}

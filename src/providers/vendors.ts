@@ -1,22 +1,25 @@
 import { KeyturnError } from "../errors.ts";
-import type { RawAnswer, RefreshRules, SendResult, VendorContext, Vendors } from "../tokens/vendor.ts";
+import type { RefreshRules, VendorContext, Vendors } from "../tokens/vendor.ts";
 import { authorizationFor } from "./authorization.ts";
-import { interpretAnswer } from "./interpret.ts";
+import { sendStep } from "./exchange.ts";
+import { interpretExchange } from "./interpret.ts";
 import type { Catalogue } from "./load.ts";
-import type { Provider } from "./provider.ts";
+import type { Provider, TokenPlan } from "./provider.ts";
 import { revokeGrant } from "./revocation.ts";
 import type { Send } from "./send.ts";
-import { tokenRequest } from "./token-request.ts";
 import { verifyCredential } from "./verification.ts";
 
 export interface VendorsDeps {
   /** The catalogue as it is now: a reload is seen by the next call. */
   readonly catalogue: () => Catalogue;
   readonly send: Send;
+  /** Wall clock, epoch milliseconds. */
+  readonly now: () => number;
 }
 
 /** Third parties as the files describe them. */
-export function createVendors({ catalogue, send }: VendorsDeps): Vendors {
+export function createVendors({ catalogue, send, now }: VendorsDeps): Vendors {
+  const outside = { send, now };
   const find = (name: string): Provider => {
     const provider = catalogue().get(name);
     if (provider !== undefined) return provider;
@@ -25,32 +28,32 @@ export function createVendors({ catalogue, send }: VendorsDeps): Vendors {
     });
   };
   return {
-    rules(name) {
+    rules(name, slot) {
       const provider = catalogue().get(name);
-      return provider === undefined ? undefined : rulesOf(provider);
+      return provider === undefined ? undefined : rulesOf(provider, slot);
     },
 
-    async exchange(context, go, ear) {
-      const request = tokenRequest(find(context.account.provider), context);
-      return toSendResult(await send({ ...request, beforeFirstByte: go, signal: ear }));
+    async exchange(context, go, ear, before = []) {
+      const provider = find(context.account.provider);
+      return sendStep(outside, provider, { context, answers: before }, go, ear);
     },
 
-    async interpret(context, answer) {
+    async interpret(context, answer, before = [], ended) {
       const provider = catalogue().get(context.account.provider);
       if (provider === undefined) return { kind: "unmapped", cause: "file_missing" };
-      return interpretAnswer(send, provider, context, answer);
+      return interpretExchange(outside, provider, { context, answers: [...before, answer], ended });
     },
 
     async verify(context) {
       const provider = catalogue().get(context.account.provider);
       return provider === undefined
         ? { kind: "unclear", cause: "file_missing" }
-        : verifyCredential(send, provider, context);
+        : verifyCredential(outside, provider, context);
     },
 
     async revoke(context) {
       const provider = catalogue().get(context.account.provider);
-      return provider === undefined ? "unsupported" : revokeGrant(send, provider, context);
+      return provider === undefined ? "unsupported" : revokeGrant(outside, provider, context);
     },
 
     authorize(context: Omit<VendorContext, "client">) {
@@ -59,21 +62,32 @@ export function createVendors({ catalogue, send }: VendorsDeps): Vendors {
   };
 }
 
-function rulesOf(provider: Provider): RefreshRules {
-  const { resendSafe, earliestBeforeExpiryMs, maxConcurrent, budget } = provider.refresh;
+function rulesOf(provider: Provider, slot: string | undefined): RefreshRules {
+  const { resendSafe, earliestBeforeExpiryMs, leadMs, maxConcurrent, budget } = provider.refresh;
+  const token = slot === undefined ? provider.token : provider.tokens.get(slot);
+  const ways = token === undefined ? [] : [token.refresh, token.mint].filter((steps) => steps !== undefined);
   return {
     resendSafe,
-    refreshesWithoutToken: provider.token?.grant === "client_credentials",
+    refreshesWithoutToken:
+      token !== undefined && (token.mint !== undefined || token.refreshCredential !== "refresh_token"),
+    refreshesWithAccessToken: token?.refreshCredential === "access_token",
     earliestBeforeExpiryMs,
+    leadMs,
     maxConcurrent,
     budget,
     canVerify: provider.verification !== undefined,
+    tokenNames: provider.tokenNames,
+    mintsFrom: token?.mint === undefined ? undefined : token.customerFields,
+    steps: Math.max(1, ...ways.map((steps) => steps.length)),
+    needsClient: token === undefined || needsClient(token),
   };
 }
 
-function toSendResult(sent: Awaited<ReturnType<Send>>): SendResult {
-  if (sent.kind !== "answer") return { kind: sent.kind, cause: sent.cause };
-  const { status, headers, body, requestedAtMs, receivedAtMs } = sent;
-  const answer: RawAnswer = { status, headers, body, requestedAtMs, receivedAtMs };
-  return { kind: "answer", answer };
+function needsClient(token: TokenPlan): boolean {
+  const steps = [...(token.refresh ?? []), ...(token.mint ?? [])];
+  return (
+    token.grant !== undefined ||
+    token.showsCertificate ||
+    steps.some(({ clientAuth, assertion }) => clientAuth !== "none" || assertion?.key.of === "client")
+  );
 }

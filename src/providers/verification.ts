@@ -4,20 +4,21 @@ import { isSuccessStatus, judge, type ReadAnswer, readAnswer } from "./answer.ts
 import { authorizationFor } from "./authorization.ts";
 import type { Provider } from "./provider.ts";
 import { buildRequest } from "./request.ts";
-import type { Outbound, Send } from "./send.ts";
+import type { Outbound, Outside } from "./send.ts";
+import { identityOf } from "./token-request.ts";
 
 const TIMEOUT_MS = 10_000;
 
 /** Asks the provider whether the credential still works, by the file's verification request. Never throws. */
 export async function verifyCredential(
-  send: Send,
+  outside: Outside,
   provider: Provider,
   context: VendorContext,
 ): Promise<Verification> {
   const plan = provider.verification;
   if (plan === undefined) return { kind: "unclear", cause: "no_verification" };
   try {
-    const sent = await send(verificationRequest(provider, plan, context));
+    const sent = await outside.send(verificationRequest(provider, plan, context, outside.now()));
     if (sent.kind !== "answer") return { kind: "unclear", cause: sent.cause };
     return verdict(plan, readAnswer(sent));
   } catch (error) {
@@ -27,15 +28,22 @@ export async function verifyCredential(
 
 type Plan = NonNullable<Provider["verification"]>;
 
-function verificationRequest(provider: Provider, plan: Plan, context: VendorContext): Outbound {
+function verificationRequest(
+  provider: Provider,
+  plan: Plan,
+  context: VendorContext,
+  nowMs: number,
+): Outbound {
   const { headers, queryParameters } = authorizationFor(provider, context);
   const request = buildRequest({
     provider,
     account: context.account,
     plan,
-    client: undefined,
+    client: identityOf(context),
     clientAuth: "none",
     headers: Object.entries(headers.reveal()),
+    token: provider.tokens.get(context.slot),
+    nowMs,
     timeoutMs: TIMEOUT_MS,
   });
   const url = new URL(request.url);

@@ -70,7 +70,7 @@ export class Broker {
   #decideKnown(ask: Ask, account: Account): Decision | undefined {
     const client = this.#known.client(clientKeyOf(account));
     if (client === undefined) return undefined;
-    const rules = this.#world.vendors.rules(account.provider);
+    const rules = this.#world.vendors.rules(account.provider, ask.key.slot);
     return decide(ask, {
       account,
       client,
@@ -161,7 +161,7 @@ export class Broker {
   }
 
   #decideFresh(ask: Ask, snapshot: Snapshot): Decision {
-    const rules = this.#world.vendors.rules(snapshot.client.provider);
+    const rules = this.#world.vendors.rules(snapshot.client.provider, ask.key.slot);
     const client = {
       client: snapshot.oauthClient?.value,
       cooldown: snapshot.cooldown?.value,

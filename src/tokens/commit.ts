@@ -10,7 +10,7 @@ import type { Sealed } from "./sealing.ts";
 import { slotOf, withAttempt } from "./slot.ts";
 import type { Snapshot } from "./snapshot.ts";
 import type { Ask } from "./token.ts";
-import type { Interpretation, RefreshRules } from "./vendor.ts";
+import type { Failure, RefreshRules, Refusal } from "./vendor.ts";
 
 /** What one exchange was sent with, and holds until its outcome is written down. */
 export interface Held {
@@ -36,12 +36,13 @@ export type Outcome =
       readonly credential: Credential;
       readonly sealed: Sealed;
       readonly fields: Readonly<Record<string, string>>;
+      readonly unfinished?: Failure | undefined;
       readonly httpStatus: number | undefined;
     }
-  | (Extract<Interpretation, { kind: "refused" }> & { readonly httpStatus: number | undefined })
+  | (Refusal & { readonly httpStatus: number | undefined })
   | { readonly kind: "unknown" | "unmapped"; readonly cause: string; readonly httpStatus: number | undefined }
   /** Not one byte left, because the provider could not be reached. */
-  | { readonly kind: "not_sent"; readonly cause: string }
+  | { readonly kind: "not_sent"; readonly cause: string; readonly httpStatus?: number | undefined }
   /** Not one byte left, because we chose so: the lock was no longer ours, or we are shutting down. */
   | { readonly kind: "withdrawn"; readonly cause: string };
 
@@ -165,18 +166,48 @@ class Settling {
       afterRejection,
       minValidityMs,
     });
-    const slot = withAttempt(made, this.#summary(outcome.httpStatus, "granted", undefined, ""));
-    const account = this.#put(slot, outcome.fields);
     const at = key("credential", this.#account.id, this.#snapshot.key.slot);
     this.#draft.expect(at, this.#snapshot.credential).put(at, {
       incarnation: this.#account.incarnation,
-      generation: slot.generation,
+      generation: made.generation,
       sealed: outcome.sealed,
     });
+    if (outcome.unfinished !== undefined) return this.#unfinished(made, outcome, outcome.unfinished);
+    const slot = withAttempt(made, this.#summary(outcome.httpStatus, "granted", undefined, ""));
+    const account = this.#put(slot, outcome.fields);
     recordSuccess(this.#draft, this.#snapshot, this.#held.probe, nowMs);
     this.#say("integrated_account:token_refreshed", slot, this.#held.trigger);
     if (this.#slot.state === "needs_reauth") this.#say("integrated_account:reactivated", slot, "late_answer");
     return this.#plan("granted", account);
+  }
+
+  /** The new refresh token is saved; the token itself is asked for again, from the start, after a while. */
+  #unfinished(made: SlotState, outcome: Extract<Outcome, { kind: "granted" }>, failure: Failure): CommitPlan {
+    const { nowMs, random } = this.#world;
+    const refusal = failure.kind === "refused" ? failure : undefined;
+    const reason = refusal?.class ?? failure.kind;
+    const rule = failure.kind === "refused" ? failure.rule : failure.cause;
+    const detail = refusal === undefined ? { cause: rule } : providerCode(refusal);
+    const failures = this.#slot.failures + 1;
+    const waitMs =
+      reason === "rate_limited"
+        ? recordThrottled(this.#draft, this.#snapshot, refusal?.retryAfterMs, refusal?.rateLimit, nowMs)
+        : proactiveRetryMs(failures, random);
+    if (reason !== "reauth" && reason !== "rate_limited" && reason !== "fix_configuration")
+      recordTransient(this.#draft, this.#snapshot, nowMs);
+    const isFlagged = reason === "reauth";
+    const next: SlotState = {
+      ...made,
+      failures,
+      backoffUntilMs: nowMs + demandBackoffMs(failures),
+      nextRefreshAtMs: isFlagged ? undefined : nowMs + waitMs,
+      ...(isFlagged ? { state: "needs_reauth", reauthReason: "refused" } : {}),
+    };
+    const slot = withAttempt(next, this.#summary(outcome.httpStatus, reason, refusal?.code, rule));
+    const account = this.#put(slot, outcome.fields);
+    if (isFlagged) this.#say("integrated_account:authentication_error", slot, "refused", detail);
+    else this.#say("integrated_account:refresh_failed", slot, reason, detail);
+    return this.#plan(isFlagged ? "flagged" : "granted", account);
   }
 
   refused(outcome: Refused, mine: boolean): CommitPlan {
@@ -341,6 +372,6 @@ class Settling {
   }
 }
 
-function providerCode(outcome: Refused): Readonly<Record<string, string>> {
+function providerCode(outcome: Refusal): Readonly<Record<string, string>> {
   return outcome.code === undefined ? {} : { provider_code: outcome.code };
 }

@@ -52,7 +52,7 @@ export class Concluder {
         nowMs: this.#world.clock.now(),
         random: this.#world.random(),
         instance: this.#world.instance,
-        rules: this.#world.vendors.rules(at.client.provider),
+        rules: this.#world.vendors.rules(at.client.provider, at.key.slot),
       });
       if (plan.draft.isEmpty) return { effect: plan.effect, snapshot };
       // One nonce for as long as this very transaction is tried: it may have landed in a call that never answered.

@@ -7,7 +7,7 @@ export function credentialContext(account: Account, slot: string, generation: nu
   return { kind: "credential", tenant, id, incarnation, slot, generation };
 }
 
-/** What a kept answer belongs to: the attempt that asked, and the generation it was asked with. */
+/** What a kept answer belongs to: the attempt that asked, which of its requests, and the generation it was asked with. */
 export function answerContext(of: {
   readonly accountId: string;
   readonly tenant: string;
@@ -15,13 +15,14 @@ export function answerContext(of: {
   readonly slot: string;
   readonly generation: number;
   readonly attemptId: string;
+  readonly step?: number;
 }): SealContext {
-  const { accountId, tenant, slot, generation } = of;
+  const { accountId, tenant, slot, generation, step = 0 } = of;
   return {
     kind: "answer",
     tenant,
     id: accountId,
-    incarnation: `${of.incarnation}/${of.attemptId}`,
+    incarnation: `${of.incarnation}/${of.attemptId}${step === 0 ? "" : `/${step}`}`,
     slot,
     generation,
   };

@@ -6,7 +6,10 @@ export interface JsonObject {
   readonly [key: string]: JsonValue;
 }
 
-/** A token set of `oauth2` or `oauth2_client_credentials`. */
+/** The customer's lasting secrets, by the provider file's names, that tokens are minted from. */
+export type MintingSecrets = Readonly<Record<string, Secret>>;
+
+/** A token set, however it was got. */
 export interface OAuthCredential {
   readonly kind: "oauth";
   readonly accessToken: Secret;
@@ -20,6 +23,8 @@ export interface OAuthCredential {
   readonly scopes: readonly string[];
   /** All members of all token answers so far, merged: what `authorization.config.path` and file expressions read. */
   readonly members: Secret<JsonObject>;
+  /** Absent for tokens that the customer's consent alone gives. */
+  readonly source?: MintingSecrets | undefined;
 }
 
 /** `next` is ready but not used, `active` is used, `retiring` still works at the vendor. */
@@ -40,9 +45,11 @@ export interface StaticCredential {
   readonly expiresAtMs: number | undefined;
 }
 
-/** The OAuth client mints its own tokens and has not minted the first one yet. */
+/** Tokens are minted, by the OAuth client itself or from the customer's secrets, and the first one has not been yet. */
 export interface UnmintedCredential {
   readonly kind: "unminted";
+  /** Absent: the OAuth client mints without the customer. */
+  readonly source?: MintingSecrets | undefined;
 }
 
 export type Credential = OAuthCredential | StaticCredential | UnmintedCredential;
@@ -58,6 +65,10 @@ export function activeVersion(credential: StaticCredential): SecretVersion {
 // The one place where a credential's secrets become plain bytes: on their way into, and out of, the cipher.
 const plain = (secret: Secret | undefined) => secret?.reveal();
 const secret = (value: string | undefined) => (value === undefined ? undefined : new Secret(value));
+const revealed = (secrets: MintingSecrets | undefined) =>
+  secrets && Object.fromEntries(Object.entries(secrets).map(([name, value]) => [name, value.reveal()]));
+const hidden = (values: Readonly<Record<string, string>>) =>
+  Object.fromEntries(Object.entries(values).map(([name, value]) => [name, new Secret(value)]));
 
 /** Plain bytes for the cipher; the caller fills them with zero after sealing. */
 export function credentialToBytes(credential: Credential): Buffer {
@@ -72,33 +83,32 @@ function toPlain(credential: Credential): object {
         accessToken: credential.accessToken.reveal(),
         refreshToken: plain(credential.refreshToken),
         members: credential.members.reveal(),
+        source: revealed(credential.source),
       };
     case "unminted":
-      return credential;
+      return { ...credential, source: revealed(credential.source) };
     default:
       return {
         ...credential,
-        versions: credential.versions.map((version) => ({
-          ...version,
-          values: Object.fromEntries(Object.entries(version.values).map(([k, v]) => [k, v.reveal()])),
-        })),
+        versions: credential.versions.map((version) => ({ ...version, values: revealed(version.values) })),
       };
   }
 }
 
-type PlainOAuth = Omit<OAuthCredential, "accessToken" | "refreshToken" | "members"> & {
-  readonly accessToken: string;
-  readonly refreshToken?: string;
-  readonly members: JsonObject;
-};
+type PlainSource = { readonly source?: Record<string, string> };
+type PlainOAuth = Omit<OAuthCredential, "accessToken" | "refreshToken" | "members" | "source"> &
+  PlainSource & {
+    readonly accessToken: string;
+    readonly refreshToken?: string;
+    readonly members: JsonObject;
+  };
 type PlainVersion = Omit<SecretVersion, "values"> & { readonly values: Record<string, string> };
+type PlainUnminted = Omit<UnmintedCredential, "source"> & PlainSource;
 type PlainStatic = Omit<StaticCredential, "versions"> & { readonly versions: readonly PlainVersion[] };
 
 /** Reads what `credentialToBytes` wrote. The bytes were authenticated by the cipher, so their shape is trusted. */
 export function credentialFromBytes(bytes: Uint8Array): Credential {
-  const value: PlainOAuth | PlainStatic | UnmintedCredential = JSON.parse(
-    Buffer.from(bytes).toString("utf8"),
-  );
+  const value: PlainOAuth | PlainStatic | PlainUnminted = JSON.parse(Buffer.from(bytes).toString("utf8"));
   switch (value.kind) {
     case "oauth":
       return {
@@ -108,16 +118,17 @@ export function credentialFromBytes(bytes: Uint8Array): Credential {
         accessToken: new Secret(value.accessToken),
         refreshToken: secret(value.refreshToken),
         members: new Secret(value.members),
+        source: value.source && hidden(value.source),
       };
     case "unminted":
-      return value;
+      return { kind: "unminted", source: value.source && hidden(value.source) };
     default:
       return {
         ...value,
         expiresAtMs: value.expiresAtMs,
         versions: value.versions.map((version) => ({
           ...version,
-          values: Object.fromEntries(Object.entries(version.values).map(([k, v]) => [k, new Secret(v)])),
+          values: hidden(version.values),
         })),
       };
   }

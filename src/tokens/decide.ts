@@ -122,12 +122,12 @@ function obstacleTo(ask: Ask, account: Account, slot: SlotState, at: Situation):
       "file_missing",
     );
   }
-  if (client.client === undefined)
+  if (client.client === undefined && (rules.needsClient !== false || account.client !== ""))
     return fail("CLIENT_NOT_FOUND", "The account's OAuth client does not exist.", "client_missing");
-  if (client.client.onHold !== undefined) {
+  if (client.client?.onHold !== undefined) {
     return fail("CLIENT_ON_HOLD", "An operator holds all refreshes of this OAuth client.", "on_hold");
   }
-  if (client.client.fault !== undefined) {
+  if (client.client?.fault !== undefined) {
     return fail(
       "CLIENT_MISCONFIGURED",
       "The provider refuses this OAuth client itself; replace its secret or registration.",

@@ -21,11 +21,19 @@ export interface Ready {
   readonly attemptId: string;
   readonly generation: number;
   readonly account: Account;
-  readonly forAnswer: PreparedSeal;
+  /** One for each answer that the exchange may have, in order. */
+  readonly forAnswers: readonly AnswerRoom[];
   readonly forCredential: PreparedSeal;
-  readonly journalSlot: JournalSlot;
   /** Wipes the data keys and gives the journal's room back, as far as they have not been used. */
   discard(): void;
+}
+
+type NoAnswer = Exclude<SendResult, { kind: "answer" }>;
+
+/** What keeping one answer takes. */
+interface AnswerRoom {
+  readonly seal: PreparedSeal;
+  readonly slot: JournalSlot;
 }
 
 export interface Underway {
@@ -88,34 +96,31 @@ export class Exchanges {
       generation,
       attemptId,
     };
-    const [answer, credential, room] = await Promise.allSettled([
-      sealer.prepare(answerContext(identity), OWN_WORK),
-      sealer.prepare(credentialContext(account, slot, generation + 1), OWN_WORK),
-      journal.reserve(),
-    ]);
-    if (answer.status === "fulfilled" && credential.status === "fulfilled" && room.status === "fulfilled") {
-      let discarded = false;
-      const discard = () => {
-        if (discarded) return;
-        discarded = true;
-        answer.value.discard();
-        credential.value.discard();
-        room.value.free();
-      };
-      return {
-        attemptId,
-        generation,
-        account,
-        forAnswer: answer.value,
-        forCredential: credential.value,
-        journalSlot: room.value,
-        discard,
-      };
+    const steps = this.#world.vendors.rules(account.provider, slot)?.steps ?? 1;
+    const rooms = Array.from({ length: steps }, (_, step) => ({
+      seal: sealer.prepare(answerContext({ ...identity, step }), OWN_WORK),
+      slot: journal.reserve(),
+    }));
+    const credential = sealer.prepare(credentialContext(account, slot, generation + 1), OWN_WORK);
+    const had: (() => void)[] = [];
+    const discard = () => {
+      for (const give of had.splice(0)) give();
+    };
+    const parts = [
+      ...[...rooms.map((room) => room.seal), credential].map((part) =>
+        part.then((seal) => had.push(() => seal.discard())),
+      ),
+      ...rooms.map((room) => room.slot.then((taken) => had.push(() => taken.free()))),
+    ];
+    const failed = (await Promise.allSettled(parts)).find((part) => part.status === "rejected");
+    if (failed !== undefined) {
+      discard();
+      throw failed.reason;
     }
-    if (answer.status === "fulfilled") answer.value.discard();
-    if (credential.status === "fulfilled") credential.value.discard();
-    if (room.status === "fulfilled") room.value.free();
-    throw [answer, credential, room].find((part) => part.status === "rejected")?.reason;
+    const forAnswers = await Promise.all(
+      rooms.map(async (room) => ({ seal: await room.seal, slot: await room.slot })),
+    );
+    return { attemptId, generation, account, forAnswers, forCredential: await credential, discard };
   }
 
   /** Resolves when the outcome is written down; rejects only with what stopped the request from being made. */
@@ -124,21 +129,19 @@ export class Exchanges {
   }
 
   async #run(underway: Underway): Promise<void> {
-    const { context, held, ready, snapshot } = underway;
+    const { held, ready, snapshot } = underway;
+    const { clock } = this.#world;
+    const ear = new AbortController();
+    const heard = new AbortController();
+    const answers: RawAnswer[] = [];
     let fault: KeyturnError | undefined;
     let outcome: Outcome;
-    let kept = false;
+    void clock.sleep(EAR_MS, heard.signal).then(
+      () => ear.abort(),
+      () => undefined,
+    );
     try {
-      const result = await this.#send(underway);
-      if (result.kind === "answer") {
-        kept = await this.#keep(underway, result.answer);
-        outcome = await this.#read(context, result.answer, ready);
-      } else {
-        outcome =
-          result.kind === "unknown"
-            ? { ...result, httpStatus: undefined }
-            : this.#notSent(underway, result.cause);
-      }
+      outcome = await this.#exchange(underway, answers, ear.signal);
     } catch (error) {
       if (!(error instanceof KeyturnError)) throw error;
       fault = error;
@@ -154,24 +157,56 @@ export class Exchanges {
         httpStatus: undefined,
       };
     } finally {
-      if (!kept) ready.discard();
+      heard.abort();
+      // What has been used is no longer among it.
+      ready.discard();
     }
-    ready.forCredential.discard();
-    await this.#conclude(underway, snapshot, held, outcome, kept);
+    await this.#conclude(underway, snapshot, held, outcome, answers.length > 0);
     if (fault !== undefined) throw fault;
   }
 
-  async #send({ context, held, sendUntilMs }: Underway): Promise<SendResult> {
-    const ear = new AbortController();
-    const heard = new AbortController();
-    const { clock, vendors } = this.#world;
-    const go = () => !this.#stopping && clock.boot() < sendUntilMs;
-    void clock.sleep(EAR_MS, heard.signal).then(
-      () => ear.abort(),
-      () => undefined,
-    );
+  /** All requests of one exchange; each answer is on the disk before the next request goes out. */
+  async #exchange(underway: Underway, answers: RawAnswer[], ear: AbortSignal): Promise<Outcome> {
+    const { context, ready, sendUntilMs } = underway;
+    const { clock } = this.#world;
+    const first = await this.#send(underway, [], ear, () => !this.#stopping && clock.boot() < sendUntilMs);
+    if (first.kind === "unknown") return { ...first, httpStatus: undefined };
+    if (first.kind === "not_sent") return this.#notSent(underway, first.cause);
+    let newest = first.answer;
+    for (let sent: SendResult = first; ; ) {
+      if (sent.kind !== "answer") return this.#ended(context, newest, answers.slice(0, -1), ready, sent);
+      newest = sent.answer;
+      answers.push(newest);
+      const isKept = await this.#keep(underway, newest, answers.length - 1);
+      const read = await this.#read(context, newest, answers.slice(0, -1), ready);
+      if (read !== "more") return read;
+      // What the first request has spent goes on from the disk after a crash, so it has to be there.
+      sent = isKept
+        ? await this.#sendNext(underway, answers, ear)
+        : { kind: "not_sent", cause: "answer_not_kept" };
+    }
+  }
+
+  /** A later request: nothing that stops it may cost what the earlier ones have got. */
+  async #sendNext(underway: Underway, answers: readonly RawAnswer[], ear: AbortSignal): Promise<SendResult> {
     try {
-      return await vendors.exchange(context, go, ear.signal);
+      return await this.#send(underway, answers, ear, () => !ear.aborted);
+    } catch (error) {
+      if (!(error instanceof KeyturnError)) throw error;
+      const about = { account_id: underway.context.account.id, attempt_id: underway.held.attemptId };
+      this.#world.report("next request not made", about, error);
+      return { kind: "not_sent", cause: error.reason.toLowerCase() };
+    }
+  }
+
+  async #send(
+    { context, held }: Underway,
+    before: readonly RawAnswer[],
+    ear: AbortSignal,
+    go: () => boolean,
+  ): Promise<SendResult> {
+    try {
+      return await this.#world.vendors.exchange(context, go, ear, before);
     } catch (error) {
       if (error instanceof KeyturnError) throw error;
       // A fault of ours: bytes may have left, so it counts as if they had.
@@ -181,8 +216,6 @@ export class Exchanges {
         error,
       );
       return { kind: "unknown", cause: "internal_error" };
-    } finally {
-      heard.abort();
     }
   }
 
@@ -192,7 +225,7 @@ export class Exchanges {
   }
 
   /** The raw answer, on the disk for good, before anything looks into it. */
-  async #keep({ held, ready, snapshot }: Underway, answer: RawAnswer): Promise<boolean> {
+  async #keep({ held, ready, snapshot }: Underway, answer: RawAnswer, step: number): Promise<boolean> {
     const { id: accountId, tenant, provider, client, incarnation } = ready.account;
     const slot = snapshot.key.slot;
     const identity = {
@@ -202,12 +235,15 @@ export class Exchanges {
       slot,
       generation: held.generation,
       attemptId: held.attemptId,
+      step,
     };
     const plain = answerToBytes(answer);
+    const room = ready.forAnswers[step];
     try {
-      const sealed = ready.forAnswer.seal(answerContext(identity), plain);
+      if (room === undefined) throw new RangeError("the provider's file has grown by a request meanwhile");
+      const sealed = room.seal.seal(answerContext(identity), plain);
       const { instance, clock } = this.#world;
-      await ready.journalSlot.keep({
+      await room.slot.keep({
         ...identity,
         provider,
         client,
@@ -225,10 +261,29 @@ export class Exchanges {
     }
   }
 
-  async #read(context: VendorContext, answer: RawAnswer, ready: Ready): Promise<Outcome> {
-    const httpStatus = answer.status;
+  /** The later request came to nothing; what the answers so far have got is saved. */
+  async #ended(
+    context: VendorContext,
+    newest: RawAnswer,
+    before: readonly RawAnswer[],
+    ready: Ready,
+    ended: NoAnswer,
+  ): Promise<Outcome> {
+    const read = await this.#read(context, newest, before, ready, ended);
+    return read === "more" ? { kind: "unmapped", cause: "more_requests", httpStatus: newest.status } : read;
+  }
+
+  async #read(
+    context: VendorContext,
+    newest: RawAnswer,
+    before: readonly RawAnswer[],
+    ready: Ready,
+    ended?: NoAnswer,
+  ): Promise<Outcome | "more"> {
+    const httpStatus = newest.status;
     try {
-      const read = await this.#world.vendors.interpret(context, answer);
+      const read = await this.#world.vendors.interpret(context, newest, before, ended);
+      if (read.kind === "more") return "more";
       if (read.kind !== "granted") return { ...read, httpStatus };
       const plain = credentialToBytes(read.credential);
       try {
@@ -256,7 +311,7 @@ export class Exchanges {
     const { context, flight } = underway;
     // Callers are answered with the kept token while the store cannot take it.
     const onStoreAway = (account: Account | undefined) => {
-      if (outcome.kind !== "granted" || account === undefined) return;
+      if (outcome.kind !== "granted" || outcome.unfinished !== undefined || account === undefined) return;
       this.#known.foresee(account);
       this.#remember(account, context.slot, held, outcome);
       flight.end(undefined);
@@ -269,7 +324,8 @@ export class Exchanges {
       this.gone,
       onStoreAway,
     );
-    if (effect === "granted" && outcome.kind === "granted" && snapshot.account !== undefined) {
+    const isWhole = outcome.kind === "granted" && outcome.unfinished === undefined;
+    if (effect === "granted" && isWhole && snapshot.account !== undefined) {
       this.#remember(snapshot.account.value, context.slot, held, outcome);
     }
     if (effect === "revoke" && outcome.kind === "granted") {

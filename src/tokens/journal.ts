@@ -11,6 +11,8 @@ export interface JournalEntry {
   readonly incarnation: string;
   /** The generation that was refreshed; the answer becomes `generation + 1`. */
   readonly generation: number;
+  /** Which answer of its exchange it is, from 0. Absent: the first. */
+  readonly step?: number;
   readonly instance: string;
   readonly keptAtMs: number;
   /** The raw answer, sealed under the KEK: any sidecar can open it. */
@@ -30,6 +32,6 @@ export interface Journal {
   reserve(): Promise<JournalSlot>;
   /** What is kept and not yet removed, oldest first. */
   entries(): Promise<readonly JournalEntry[]>;
-  /** The store has it (or its account is gone). Idempotent. */
+  /** All answers of an attempt: the store has it (or its account is gone). Idempotent. */
   remove(attemptId: string): Promise<void>;
 }

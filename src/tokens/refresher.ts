@@ -220,7 +220,7 @@ export class Refresher {
     return decide(flight.ask, {
       account: snapshot.account?.value,
       client: clientStateOf(snapshot),
-      rules: vendors.rules(snapshot.client.provider),
+      rules: vendors.rules(snapshot.client.provider, snapshot.key.slot),
       doubt,
       nowMs: clock.now(),
     });
@@ -246,7 +246,7 @@ export class Refresher {
     const decision = this.#decide(flight, snapshot);
     if (decision.kind !== "refresh" || account === undefined) return ended(decision);
 
-    const rules = this.#world.vendors.rules(snapshot.client.provider);
+    const rules = this.#world.vendors.rules(snapshot.client.provider, snapshot.key.slot);
     const caps = capsOf(snapshot, rules);
     const permit = freePermit(snapshot, caps.maxConcurrent);
     const blockUntilMs =

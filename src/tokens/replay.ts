@@ -1,16 +1,17 @@
 import { KeyturnError } from "../errors.ts";
 import type { SlotKey } from "./account.ts";
-import { answerFromBytes } from "./answer.ts";
+import { answerFromBytes, answerToBytes } from "./answer.ts";
 import type { Held, Outcome } from "./commit.ts";
 import { answerContext, credentialContext } from "./contexts.ts";
 import { type Credential, credentialToBytes } from "./credential.ts";
 import type { Exchanges } from "./exchanges.ts";
 import type { JournalEntry } from "./journal.ts";
+import { EAR_MS } from "./limits.ts";
 import { openClientSecret, openCredential } from "./opening.ts";
 import type { Actor } from "./sealing.ts";
 import { type ClientKey, clientKeyOf, type Snapshot, snapshotOf, snapshotReads } from "./snapshot.ts";
 import type { Page } from "./store.ts";
-import type { VendorContext } from "./vendor.ts";
+import type { Interpretation, RawAnswer, SendResult, VendorContext } from "./vendor.ts";
 import type { World } from "./world.ts";
 
 const PAGE = 500;
@@ -34,8 +35,18 @@ export class Replay {
    */
   async start(actor: Actor): Promise<void> {
     const entries = await this.#world.journal.entries();
-    for (const entry of entries) await this.entry(entry, actor);
+    for (const exchange of exchangesIn(entries)) await this.#exchange(exchange, actor);
     await this.#declareLost(new Set(entries.map((entry) => entry.attemptId)));
+  }
+
+  /** Settles every kept answer; returns what became of each exchange. Those on their way in this process are left alone. */
+  async all(actor: Actor): Promise<readonly Replayed[]> {
+    const replayed: Replayed[] = [];
+    for (const exchange of exchangesIn(await this.#world.journal.entries())) {
+      if (!this.#exchanges.isUnderway(exchange[0].attemptId))
+        replayed.push(await this.#exchange(exchange, actor));
+    }
+    return replayed;
   }
 
   async #declareLost(kept: ReadonlySet<string>): Promise<void> {
@@ -60,12 +71,13 @@ export class Replay {
     return account === undefined ? { provider: "-", client: "-" } : clientKeyOf(account);
   }
 
-  /** Settles one kept answer. Idempotent: incarnation and generation decide. */
-  async entry(entry: JournalEntry, actor: Actor): Promise<Replayed> {
+  /** Settles the kept answers of one exchange. Idempotent: incarnation and generation decide. */
+  async #exchange(kept: Kept, actor: Actor): Promise<Replayed> {
+    const [entry] = kept;
     const slot = { accountId: entry.accountId, slot: entry.slot };
     const client = clientKeyOf(entry);
     const snapshot = snapshotOf(slot, client, await this.#world.store.read(snapshotReads(slot, client)));
-    const { outcome, context } = await this.#read(entry, snapshot, actor);
+    const { outcome, context } = await this.#read(kept, snapshot, actor);
     if (outcome.kind === "unmapped" && snapshot.slot?.unmapped?.attemptId === entry.attemptId)
       return "unmapped";
     const effect = await this.#settle(snapshot, slot, client, heldBy(entry, entry.attemptId), outcome);
@@ -80,7 +92,12 @@ export class Replay {
   /** After its provider's file was mended: reads the kept answer again. */
   async remap(slot: SlotKey, actor: Actor): Promise<Replayed> {
     const entries = await this.#world.journal.entries();
-    const kept = entries.filter((one) => one.accountId === slot.accountId && one.slot === slot.slot);
+    const kept = entries.filter(
+      (one) =>
+        one.accountId === slot.accountId &&
+        one.slot === slot.slot &&
+        !this.#exchanges.isUnderway(one.attemptId),
+    );
     if (kept.length === 0) {
       const field = "account_id";
       const text = `${field}: this sidecar's journal keeps no answer for this account`;
@@ -89,7 +106,7 @@ export class Replay {
     }
     // An answer that a new credential has superseded lies before the one that counts.
     let replayed: Replayed = "settled";
-    for (const entry of kept) replayed = await this.entry(entry, actor);
+    for (const exchange of exchangesIn(kept)) replayed = await this.#exchange(exchange, actor);
     return replayed;
   }
 
@@ -106,20 +123,21 @@ export class Replay {
   }
 
   async #read(
-    entry: JournalEntry,
+    kept: Kept,
     snapshot: Snapshot,
     actor: Actor,
   ): Promise<{ outcome: Outcome; context: VendorContext }> {
-    const { sealer, vendors } = this.#world;
+    const { sealer } = this.#world;
+    const [entry] = kept;
     const context = await this.#contextFor(entry, snapshot, actor);
-    const bytes = await sealer.open(answerContext(entry), entry.sealed, actor);
-    const answer = answerFromBytes(bytes);
+    const opened: Buffer[] = [];
     try {
-      const read = await vendors.interpret(context, answer).catch((error: unknown) => {
-        this.#world.report("kept answer not read", { account_id: entry.accountId }, error);
-        return { kind: "unmapped", cause: "interpretation_failed" } as const;
-      });
-      const httpStatus = answer.status;
+      for (const each of kept) opened.push(await sealer.open(answerContext(each), each.sealed, actor));
+      const answers = opened.map(answerFromBytes);
+      const read = await this.#whole(kept, snapshot, context, answers, actor);
+      const httpStatus = answers.at(-1)?.status;
+      if (read.kind === "more")
+        return { outcome: { kind: "unmapped", cause: "more_requests", httpStatus }, context };
       if (read.kind !== "granted") return { outcome: { ...read, httpStatus }, context };
       const sealContext = credentialContext(context.account, entry.slot, entry.generation + 1);
       const prepared = await sealer.prepare(sealContext, actor);
@@ -128,7 +146,84 @@ export class Replay {
       plain.fill(0);
       return { outcome: { ...read, sealed, httpStatus }, context };
     } finally {
-      bytes.fill(0);
+      for (const bytes of opened) bytes.fill(0);
+    }
+  }
+
+  /** Goes on where the process died: what the kept answers ask for is sent, and never again what they came from. */
+  async #whole(
+    kept: Kept,
+    snapshot: Snapshot,
+    context: VendorContext,
+    answers: RawAnswer[],
+    actor: Actor,
+  ): Promise<Interpretation> {
+    const [entry] = kept;
+    if (kept.some(({ step = 0 }, index) => step !== index))
+      return { kind: "unmapped", cause: "earlier_answer_lost" };
+    for (let ended: NoAnswer | undefined; ; ) {
+      const [newest, before] = [answers.at(-1), answers.slice(0, -1)];
+      if (newest === undefined) return { kind: "unmapped", cause: "no_answer" };
+      const read = await this.#interpret(entry, context, newest, before, ended);
+      if (read.kind !== "more" || ended !== undefined) return read;
+      const result: SendResult = isCurrent(entry, snapshot)
+        ? await this.#resume(entry, context, answers, actor)
+        : { kind: "not_sent", cause: "superseded" };
+      if (result.kind === "answer") answers.push(result.answer);
+      else ended = result;
+    }
+  }
+
+  async #interpret(
+    entry: JournalEntry,
+    context: VendorContext,
+    newest: RawAnswer,
+    before: readonly RawAnswer[],
+    ended: NoAnswer | undefined,
+  ): Promise<Interpretation> {
+    try {
+      return await this.#world.vendors.interpret(context, newest, before, ended);
+    } catch (error) {
+      this.#world.report("kept answer not read", { account_id: entry.accountId }, error);
+      return { kind: "unmapped", cause: "interpretation_failed" };
+    }
+  }
+
+  /** Rejects when the KEK or the disk is away: then nothing has been sent, and it is tried again. */
+  async #resume(
+    entry: JournalEntry,
+    context: VendorContext,
+    answers: readonly RawAnswer[],
+    actor: Actor,
+  ): Promise<SendResult> {
+    const { sealer, journal, vendors, clock } = this.#world;
+    if (context.client?.record.onHold !== undefined) return { kind: "not_sent", cause: "on_hold" };
+    const next = { ...entry, step: answers.length };
+    const [prepared, room] = await Promise.all([
+      sealer.prepare(answerContext(next), actor),
+      journal.reserve(),
+    ]);
+    const heard = new AbortController();
+    const ear = new AbortController();
+    void clock.sleep(EAR_MS, heard.signal).then(
+      () => ear.abort(),
+      () => undefined,
+    );
+    try {
+      const result = await vendors.exchange(context, () => true, ear.signal, answers);
+      if (result.kind !== "answer") return result;
+      const plain = answerToBytes(result.answer);
+      const sealed = prepared.seal(answerContext(next), plain);
+      plain.fill(0);
+      await room.keep({ ...next, keptAtMs: clock.now(), sealed });
+      return result;
+    } catch (error) {
+      this.#world.report("exchange not resumed", { account_id: entry.accountId }, error);
+      return { kind: "not_sent", cause: "not_resumed" };
+    } finally {
+      heard.abort();
+      prepared.discard();
+      room.free();
     }
   }
 
@@ -136,8 +231,7 @@ export class Replay {
   async #contextFor(entry: JournalEntry, snapshot: Snapshot, actor: Actor): Promise<VendorContext> {
     const found = snapshot.account?.value;
     const account = found?.incarnation === entry.incarnation ? found : undefined;
-    const current = account !== undefined && snapshot.slot?.generation === entry.generation;
-    const credential: Credential = current
+    const credential: Credential = isCurrent(entry, snapshot)
       ? await openCredential(this.#world.sealer, snapshot, actor)
       : { kind: "unminted" };
     const secret = await openClientSecret(
@@ -154,6 +248,28 @@ export class Replay {
       client: record === undefined ? undefined : { record, secret },
     };
   }
+}
+
+type NoAnswer = Exclude<SendResult, { kind: "answer" }>;
+
+/** The kept answers of one exchange, in order. */
+type Kept = readonly [JournalEntry, ...JournalEntry[]];
+
+/** Exchanges by their first answers' age. An answer whose predecessors are gone was settled before the process died. */
+function exchangesIn(entries: readonly JournalEntry[]): readonly Kept[] {
+  const byAttempt = Map.groupBy(entries, (entry) => entry.attemptId);
+  return [...byAttempt.values()].flatMap((group) => {
+    const [first, ...rest] = group.toSorted((a, b) => (a.step ?? 0) - (b.step ?? 0));
+    return first === undefined ? [] : [[first, ...rest] as const];
+  });
+}
+
+/** What was asked with is still what the account has. */
+function isCurrent(entry: JournalEntry, snapshot: Snapshot): boolean {
+  return (
+    snapshot.account?.value.incarnation === entry.incarnation &&
+    snapshot.slot?.generation === entry.generation
+  );
 }
 
 /** Stands in for an account that is gone, so that its answer can still be read and revoked. */

@@ -14,7 +14,12 @@ export interface SlotMaking {
   readonly nowMs: number;
   /** In [0, 1). */
   readonly random: number;
-  readonly rules: Pick<RefreshRules, "refreshesWithoutToken" | "earliestBeforeExpiryMs"> | undefined;
+  readonly rules:
+    | Pick<
+        RefreshRules,
+        "refreshesWithoutToken" | "earliestBeforeExpiryMs" | "leadMs" | "refreshesWithAccessToken"
+      >
+    | undefined;
   /** The refresh was asked for because the vendor rejected the token before. */
   readonly afterRejection: boolean;
   /** The longest `min_validity` among those who asked. */
@@ -74,9 +79,7 @@ function oauthPart(before: SlotState | undefined, credential: OAuthCredential, m
     expiresAtMs,
     refreshTokenExpiresAtMs: credential.refreshTokenExpiresAtMs,
     credentialExpiresAtMs: undefined,
-    nextRefreshAtMs: refreshable
-      ? nextRefreshAtMs(believed, making.rules?.earliestBeforeExpiryMs, making.random)
-      : expiresAtMs,
+    nextRefreshAtMs: refreshable ? nextRefreshAtMs(believed, making.rules, making.random) : expiresAtMs,
     scopes: credential.scopes,
     tokenType: credential.tokenType,
     hint: hintOf(credential.accessToken),

@@ -17,6 +17,18 @@ export interface RefreshRules {
   readonly budget: { readonly requests: number; readonly perMs: number } | undefined;
   /** A credential of this provider can be checked against the provider without changing it. */
   readonly canVerify: boolean;
+  /** How long before expiry the schedule refreshes. Absent: one to three minutes. */
+  readonly leadMs?: number | undefined;
+  /** A refresh needs the living access token: it has to happen well before the token ends. */
+  readonly refreshesWithAccessToken?: boolean;
+  /** Every name that a token of an account has. Absent: `default` alone. */
+  readonly tokenNames?: readonly string[];
+  /** Tokens are minted from these secrets of the customer's, which are kept. Absent: they are not. */
+  readonly mintsFrom?: readonly string[] | undefined;
+  /** How many answers one exchange has at most. Absent: one. */
+  readonly steps?: number;
+  /** Absent: refreshes go through an OAuth client. */
+  readonly needsClient?: boolean;
 }
 
 /** What an outbound request is made of. */
@@ -25,7 +37,40 @@ export interface VendorContext {
   readonly slot: string;
   readonly credential: Credential;
   /** Undefined for formats without an OAuth client. */
-  readonly client: { readonly record: OAuthClient; readonly secret: Secret | undefined } | undefined;
+  readonly client: ContextClient | undefined;
+}
+
+/** Our app as it proves itself to the provider. */
+export interface ContextClient {
+  readonly record: OAuthClient;
+  /** Undefined for a public client, or one that proves itself by a key. */
+  readonly secret: Secret | undefined;
+  /** What it signs with. */
+  readonly privateKey?: PrivateKey | undefined;
+  /** What it shows on TLS connections. */
+  readonly certificate?: ClientCertificate | undefined;
+}
+
+export interface PrivateKey {
+  /** PEM or JWK. */
+  readonly key: Secret;
+  /** The `kid` that the provider knows it by. Undefined: the JWK's own, or none. */
+  readonly keyId: string | undefined;
+}
+
+export interface ClientCertificate {
+  /** PEM, the client's own first. */
+  readonly chain: string;
+  readonly key: Secret;
+}
+
+/** What a customer's consent came back with: spent by the first request that carries it. */
+export interface CodeGrant {
+  readonly code: Secret;
+  readonly redirectUri: string;
+  /** PKCE (RFC 7636). Undefined: none was used. */
+  readonly codeVerifier: Secret | undefined;
+  readonly state: string;
 }
 
 /** A complete answer, unparsed. */
@@ -48,6 +93,24 @@ export type SendResult =
 
 export type FailureClass = "reauth" | "fix_configuration" | "rate_limited" | "transient";
 
+export interface Refusal {
+  readonly kind: "refused";
+  readonly class: FailureClass;
+  readonly code: string | undefined;
+  readonly message: string;
+  /** The matched rule: `file`, or `default:<which>`. */
+  readonly rule: string;
+  readonly retryAfterMs: number | undefined;
+  readonly rateLimit: RateLimit | undefined;
+  /** The provider refuses the OAuth client itself, not this account. */
+  readonly clientFault: boolean;
+}
+
+/** How a request failed. */
+export type Failure =
+  | Refusal
+  | { readonly kind: "unknown" | "not_sent" | "unmapped"; readonly cause: string };
+
 /** An answer as the provider's file reads it. `code` and `message` are masked to short printable ASCII; never a secret. */
 export type Interpretation =
   | {
@@ -56,21 +119,19 @@ export type Interpretation =
       readonly credential: Credential;
       /** Non-secret account fields read from the answer (`instance_url`). */
       readonly fields: Readonly<Record<string, string>>;
+      /**
+       * A later request of the exchange failed: `credential` only saves what the earlier ones have spent and got, with
+       * the access token there was before. Absent: all of it is there.
+       */
+      readonly unfinished?: Failure | undefined;
     }
-  | {
-      readonly kind: "refused";
-      readonly class: FailureClass;
-      readonly code: string | undefined;
-      readonly message: string;
-      /** The matched rule: `file`, or `default:<which>`. */
-      readonly rule: string;
-      readonly retryAfterMs: number | undefined;
-      readonly rateLimit: RateLimit | undefined;
-      /** The provider refuses the OAuth client itself, not this account. */
-      readonly clientFault: boolean;
-    }
+  | Refusal
   /** Not parseable, or a 500/502/504 without an OAuth error: the provider may have acted. */
   | { readonly kind: "unknown"; readonly cause: string }
+  /** Only when the exchange ended before the request that a good answer asked for: nothing has been spent by then. */
+  | { readonly kind: "not_sent"; readonly cause: string }
+  /** A good answer, and one more request is needed: ask for it with the answers so far. */
+  | { readonly kind: "more" }
   /** A parseable success from which the file reads no token: kept for `remap`. */
   | { readonly kind: "unmapped"; readonly cause: string };
 
@@ -93,16 +154,30 @@ export interface Authorization {
 
 /** Third parties, each described by its file. None of these methods ever throws for what a provider answers. */
 export interface Vendors {
-  /** Undefined: there is no such file (any more). */
-  rules(provider: string): RefreshRules | undefined;
+  /** Of one of the account's tokens; without a name, of its first. Undefined: there is no such file (any more). */
+  rules(provider: string, slot?: string): RefreshRules | undefined;
   /**
-   * Sends one refresh and listens until `ear` aborts. `go` is asked right before the first byte: false sends nothing.
-   * Throws DESTINATION_NOT_ALLOWED or INVALID_REQUEST before anything is sent, when the file and the account's fields
-   * do not make a permitted request.
+   * Sends one request of an exchange, the first one or the one that `before` (the answers so far) asks for, and listens
+   * until `ear` aborts. `go` is asked right before the first byte: false sends nothing. Throws DESTINATION_NOT_ALLOWED
+   * or INVALID_REQUEST before anything is sent, when the file and the account's fields do not make a permitted request.
    */
-  exchange(context: VendorContext, go: () => boolean, ear: AbortSignal): Promise<SendResult>;
-  /** Reads an answer; may ask the provider's introspection endpoint for the expiry. Pure otherwise: replay-safe. */
-  interpret(context: VendorContext, answer: RawAnswer): Promise<Interpretation>;
+  exchange(
+    context: VendorContext,
+    go: () => boolean,
+    ear: AbortSignal,
+    before?: readonly RawAnswer[],
+  ): Promise<SendResult>;
+  /**
+   * Reads the newest answer of an exchange; `before` are those that came before it. With `ended`, the request that this
+   * answer asked for came to that. May ask the provider's introspection endpoint for the expiry. Pure otherwise:
+   * replay-safe.
+   */
+  interpret(
+    context: VendorContext,
+    answer: RawAnswer,
+    before?: readonly RawAnswer[],
+    ended?: Exclude<SendResult, { kind: "answer" }>,
+  ): Promise<Interpretation>;
   verify(context: VendorContext): Promise<Verification>;
   /** RFC 7009 order: the refresh token first. */
   revoke(context: VendorContext): Promise<Revocation>;

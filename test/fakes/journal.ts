@@ -12,7 +12,7 @@ export class FakeJournal implements Journal {
     return {
       keep: async (entry) => {
         await this.keeping.pass();
-        this.kept.set(entry.attemptId, entry);
+        this.kept.set(`${entry.attemptId}${entry.step ? `/${entry.step}` : ""}`, entry);
       },
       free: () => undefined,
     };
@@ -23,6 +23,6 @@ export class FakeJournal implements Journal {
   }
 
   async remove(attemptId: string): Promise<void> {
-    this.kept.delete(attemptId);
+    for (const [name, entry] of this.kept) if (entry.attemptId === attemptId) this.kept.delete(name);
   }
 }

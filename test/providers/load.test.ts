@@ -74,7 +74,7 @@ refresh: { max_concurrent: 0 }
 surprise: 1
 `;
     expect(lint(text)).toEqual([
-      'acme.yaml:5:37: credentials.config.options.authorizationMethod: expected one of "header", "body", "none"',
+      'acme.yaml:5:37: credentials.config.options.authorizationMethod: expected one of "header", "body", "none", "client_secret_jwt", "private_key_jwt", "tls_client_auth", "custom"',
       "acme.yaml:7:33: authorization.0.config.pth: is not a known member; remove it or correct its spelling",
       "acme.yaml:8:28: refresh.max_concurrent: Too small: expected number to be >=1",
       "acme.yaml:9:1: surprise: is not a known member; remove it or correct its spelling",

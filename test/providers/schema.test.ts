@@ -8,9 +8,10 @@ describe("provider file schema", () => {
   it("loads the article's example byte for byte", () => {
     const text = readFileSync(join(import.meta.dirname, "fixtures/article-example.json"), "utf8");
     const { token, authorization } = providerOf(text, "article-example");
-    expect(token?.request.url.source).toBe("https://login.salesforce.com/services/oauth2/token");
+    const request = token?.refresh?.[0]?.request;
+    expect(request?.url.source).toBe("https://login.salesforce.com/services/oauth2/token");
     expect(token?.clientAuth).toBe("header");
-    expect(token?.request.bodyFormat).toBe("form");
+    expect(request?.bodyFormat).toBe("form");
     expect(token?.scopes).toEqual(["read", "write"]);
     expect(authorization).toEqual([{ format: "bearer", path: "oauth.token.access_token" }]);
   });

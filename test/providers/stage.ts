@@ -149,7 +149,7 @@ export function wayOut(...answers: (RawAnswer | Sent)[]): { send: Send; sent: Ou
 export function vendorsOf(provider: Provider, ...answers: (RawAnswer | Sent)[]) {
   const { send, sent } = wayOut(...answers);
   const catalogue: Catalogue = catalogueOf(new Map([[provider.name, provider]]));
-  return { vendors: createVendors({ catalogue: () => catalogue, send }), sent };
+  return { vendors: createVendors({ catalogue: () => catalogue, send, now: () => NOW_MS }), sent };
 }
 
 export function bodyText(request: Outbound | undefined): string {

@@ -105,7 +105,7 @@ describe.each(["s", "absolute"])(
         };
       };
       const catalogue = catalogueOf(new Map([["vendor", provider]]));
-      const vendors = createVendors({ catalogue: () => catalogue, send });
+      const vendors = createVendors({ catalogue: () => catalogue, send, now: nowMs });
       const stage = await Stage.open({ vendors: () => vendors });
       await stage.connect("a");
       await stage.start();

@@ -25,7 +25,18 @@ describe("the date of a proactive refresh", () => {
   });
 
   it("is never earlier than the provider permits", () => {
-    expect(nextRefreshAtMs({ expiresAtMs: 600_000, lifetimeMs: 600_000 }, 30_000, 0.5)).toBe(570_000);
+    expect(
+      nextRefreshAtMs({ expiresAtMs: 600_000, lifetimeMs: 600_000 }, { earliestBeforeExpiryMs: 30_000 }, 0.5),
+    ).toBe(570_000);
+  });
+
+  it("leaves time for several tries where a refresh needs the living access token, or the file asks for it", () => {
+    const token = { expiresAtMs: 60 * HOUR_MS, lifetimeMs: 60 * HOUR_MS };
+    const none = { earliestBeforeExpiryMs: undefined };
+    expect(nextRefreshAtMs(token, { ...none, refreshesWithAccessToken: true }, 0)).toBe(54 * HOUR_MS);
+    expect(nextRefreshAtMs(token, { ...none, leadMs: 10 * HOUR_MS }, 1)).toBe(51 * HOUR_MS);
+    expect(nextRefreshAtMs(token, { ...none, leadMs: 100 * HOUR_MS }, 0)).toBe(30 * HOUR_MS);
+    expect(nextRefreshAtMs(token, { ...none, leadMs: 1 }, 0)).toBe(60 * HOUR_MS - 60_000);
   });
 
   it("does not exist for a token that never expires", () => {

@@ -1,6 +1,6 @@
 import { BINARY_OPERATORS, type BinaryOperator, type Node } from "./ast.ts";
 import { MAX_DEPTH } from "./budget.ts";
-import { FUNCTIONS } from "./functions.ts";
+import type { Functions } from "./functions.ts";
 import { compileRegex } from "./regex.ts";
 
 /** As much of JSONata's own syntax tree as is looked at. */
@@ -41,6 +41,11 @@ const NOTHING: Node = { kind: "literal", value: null, filters: [] };
 export class Admission {
   readonly refusals: Refusal[] = [];
   readonly #bound = new Set<string>();
+  readonly #functions: Functions;
+
+  constructor(functions: Functions) {
+    this.#functions = functions;
+  }
 
   admit(raw: RawNode, depth = 0): Node {
     if (depth > MAX_DEPTH) return this.#refuse(raw, `an expression nested at most ${MAX_DEPTH} deep`);
@@ -120,7 +125,7 @@ export class Admission {
   #bind(raw: RawNode, of: (child: unknown) => Node): Node {
     const target = raw["lhs"];
     const name = isRaw(target) ? String(target.value) : "";
-    if (Object.hasOwn(FUNCTIONS, name))
+    if (Object.hasOwn(this.#functions, name))
       return this.#refuse(raw, `another name than $${name}, which is a function`);
     const value = of(raw["rhs"]);
     this.#bound.add(name);
@@ -139,9 +144,9 @@ export class Admission {
   #call(raw: RawNode, depth: number): Node {
     const procedure = raw["procedure"];
     const name = isRaw(procedure) && procedure.type === "variable" ? String(procedure.value) : "";
-    const builtin = Object.hasOwn(FUNCTIONS, name) ? FUNCTIONS[name] : undefined;
+    const builtin = Object.hasOwn(this.#functions, name) ? this.#functions[name] : undefined;
     if (builtin === undefined) {
-      const known = Object.keys(FUNCTIONS).map((each) => `$${each}`);
+      const known = Object.keys(this.#functions).map((each) => `$${each}`);
       return this.#refuse(raw, `one of the functions ${known.join(", ")}`);
     }
     const raws = list(raw["arguments"]);
@@ -152,7 +157,7 @@ export class Admission {
     const args = raws.map((arg, at) =>
       arg.type === "regex" && at === builtin.regexAt ? this.#regex(arg) : this.admit(arg, depth + 1),
     );
-    return { kind: "call", name, args, filters: [] };
+    return { kind: "call", call: builtin.call, args, filters: [] };
   }
 
   #regex(raw: RawNode): Node {

@@ -1,3 +1,5 @@
+import type { Call } from "./functions.ts";
+
 /** The nodes of a parsed expression that the fence lets through; everything else of JSONata is refused at load. */
 export type Node = (
   | { readonly kind: "literal"; readonly value: string | number | boolean | null }
@@ -13,7 +15,7 @@ export type Node = (
   | { readonly kind: "condition"; readonly test: Node; readonly yes: Node; readonly no: Node | undefined }
   | { readonly kind: "block"; readonly body: readonly Node[] }
   | { readonly kind: "bind"; readonly name: string; readonly value: Node }
-  | { readonly kind: "call"; readonly name: string; readonly args: readonly Node[] }
+  | { readonly kind: "call"; readonly call: Call; readonly args: readonly Node[] }
 ) & { readonly filters: readonly Node[] };
 
 export const BINARY_OPERATORS = [

@@ -1,6 +1,6 @@
 import type { Node } from "./ast.ts";
 import { Budget, MAX_DEPTH } from "./budget.ts";
-import { type Argument, FUNCTIONS } from "./functions.ts";
+import type { Argument } from "./functions.ts";
 import { equal, isArray, member, Sequence, stringify, truthy, type Value } from "./values.ts";
 
 type Frame = { readonly bound: Map<string, Value>; readonly parent: Frame | undefined };
@@ -198,7 +198,7 @@ class Evaluation {
 
   #call(node: Extract<Node, { kind: "call" }>, of: (child: Node) => Value): Value {
     const args: Argument[] = node.args.map((arg) => (arg.kind === "regex" ? { regex: arg.regex } : of(arg)));
-    return FUNCTIONS[node.name]?.call(args, this.#budget);
+    return node.call(args, this.#budget);
   }
 }
 

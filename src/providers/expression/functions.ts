@@ -4,9 +4,9 @@ import { isArray, isObject, member, Sequence, stringify, truthy, type Value } fr
 
 /** An argument: a value, or a regular expression where JSONata takes one. */
 export type Argument = Value | { readonly regex: Regex };
-type Call = (args: readonly Argument[], budget: Budget) => Value;
+export type Call = (args: readonly Argument[], budget: Budget) => Value;
 
-interface Builtin {
+export interface Builtin {
   readonly min: number;
   readonly max: number;
   /** Which argument may be a regular expression. */
@@ -17,13 +17,13 @@ interface Builtin {
 const isRegex = (value: Argument): value is { readonly regex: Regex } =>
   typeof value === "object" && value !== null && "regex" in value && typeof value.regex === "object";
 
-function plain(args: readonly Argument[], at: number): Value {
+export function plain(args: readonly Argument[], at: number): Value {
   const value = args[at];
   if (isRegex(value)) throw new TypeError("a regular expression is no value");
   return value;
 }
 
-function text(args: readonly Argument[], at: number): string {
+export function text(args: readonly Argument[], at: number): string {
   const value = plain(args, at);
   if (typeof value !== "string") throw new TypeError(`argument ${at + 1} is not a string`);
   return value;
@@ -192,14 +192,29 @@ function typeOf(value: Value): Value {
   return isObject(value) ? "object" : typeof value;
 }
 
+/** Not JSONata's: the claims of a token that is a JWT, unverified. Nothing for any other text. */
+function jwtClaims(value: string): Value {
+  const [, payload] = /^[\w-]+\.([\w-]+)\.[\w-]*$/.exec(value) ?? [];
+  if (payload === undefined) return undefined;
+  try {
+    const claims: Value = JSON.parse(Buffer.from(payload, "base64url").toString("utf8"));
+    return isObject(claims) ? claims : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
 const one = (call: (value: Value, budget: Budget) => Value): Builtin => ({
   min: 1,
   max: 1,
   call: (args, budget) => call(plain(args, 0), budget),
 });
 
+/** Functions by name, without the `$`. */
+export type Functions = Readonly<Record<string, Builtin>>;
+
 /** The functions of JSONata that a provider file may call: each is total, finite, and without a clock or chance. */
-export const FUNCTIONS: Readonly<Record<string, Builtin>> = {
+export const FUNCTIONS: Functions = {
   string: one((value, budget) => (value === undefined ? undefined : stringify(value, budget))),
   number: one(toNumber),
   boolean: one((value) => (value === undefined ? undefined : truthy(value))),
@@ -234,5 +249,6 @@ export const FUNCTIONS: Readonly<Record<string, Builtin>> = {
   toMillis: ofText(1, 1, toMillis),
   base64encode: ofText(1, 1, (value) => Buffer.from(value, "latin1").toString("base64")),
   base64decode: ofText(1, 1, (value) => Buffer.from(value, "base64").toString("latin1")),
+  jwtClaims: ofText(1, 1, jwtClaims),
   encodeUrlComponent: ofText(1, 1, (value) => encodeURIComponent(value)),
 };

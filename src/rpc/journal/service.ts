@@ -12,7 +12,7 @@ import { timestamp } from "../wire.ts";
 /** What this sidecar's disk keeps until the store has it. */
 export function journalHandlers(deps: {
   readonly journal: Journal;
-  readonly replay: Pick<Replay, "entry">;
+  readonly replay: Pick<Replay, "all">;
 }): Handlers {
   return {
     listEntries: unary(JournalService.method.listEntries, async () => {
@@ -30,9 +30,8 @@ export function journalHandlers(deps: {
     }),
     replayEntries: unary(JournalService.method.replayEntries, async (_request, call) => {
       const counts = { settled: 0, unmapped: 0 };
-      for (const entry of await deps.journal.entries()) {
-        counts[await deps.replay.entry(entry, { caller: call.caller.name, purpose: "replay" })] += 1;
-      }
+      for (const replayed of await deps.replay.all({ caller: call.caller.name, purpose: "replay" }))
+        counts[replayed] += 1;
       return create(ReplayEntriesResponseSchema, counts);
     }),
   };

@@ -208,7 +208,8 @@ function kekRecord({ operation, context, actor, kekId, kekVersion, outcome }: Ke
 function actRecorder(audit: Audit) {
   return async (operation: string, caller: string, account: string) => {
     await audit.record({ operation, caller, account, outcome: "begun" });
-    return (outcome: string) => audit.record({ operation, caller, account, outcome });
+    return (outcome: string, detail: Readonly<Record<string, string>>) =>
+      audit.record({ operation, caller, account, outcome, detail });
   };
 }
 

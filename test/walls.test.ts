@@ -17,7 +17,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   jsonata: ["providers"],
   re2js: ["providers"],
   yaml: ["providers", "config"],
-  zod: ["providers", "config"],
+  zod: ["providers", "config", "cli"],
+  "csv-parse": ["cli"],
 };
 
 interface Import {

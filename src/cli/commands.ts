@@ -1,5 +1,6 @@
 import type { Command } from "./command.ts";
 import { accountActCommands } from "./commands/accounts-act.ts";
+import { accountsImport } from "./commands/accounts-import.ts";
 import { accountReadCommands } from "./commands/accounts-read.ts";
 import { accountWriteCommands } from "./commands/accounts-write.ts";
 import { auditCommands } from "./commands/audit.ts";
@@ -19,6 +20,7 @@ export const commands: readonly Command[] = [
   explain,
   ...accountReadCommands,
   ...accountWriteCommands,
+  accountsImport,
   ...accountActCommands,
   ...clientCommands,
   ...eventCommands,

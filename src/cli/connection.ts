@@ -1,6 +1,8 @@
+import { once } from "node:events";
 import {
   create,
   type DescMessage,
+  type DescMethodBiDiStreaming,
   type DescMethodServerStreaming,
   type DescMethodUnary,
   fromBinary,
@@ -8,12 +10,12 @@ import {
   type MessageShape,
   toBinary,
 } from "@bufbuild/protobuf";
-import type { Client, Metadata } from "@grpc/grpc-js";
+import type { Client, ClientDuplexStream, Metadata } from "@grpc/grpc-js";
 import type { Clock } from "../clock.ts";
 import type { Secret } from "../tokens/secret.ts";
 import type { Target } from "./target.ts";
 
-type Method = DescMethodUnary | DescMethodServerStreaming;
+type Method = DescMethodUnary | DescMethodServerStreaming | DescMethodBiDiStreaming;
 
 interface Deps {
   readonly client: Client;
@@ -83,6 +85,45 @@ export class Connection {
     }
   }
 
+  /**
+   * Sends as fast as the sidecar reads, and gives what it answers. No deadline. What the requests throw ends the call
+   * and is thrown here.
+   */
+  async *exchange<I extends DescMessage, O extends DescMessage>(
+    method: DescMethodBiDiStreaming<I, O>,
+    requests: AsyncIterable<MessageInitShape<I>>,
+  ): AsyncGenerator<MessageShape<O>, void> {
+    const { client, metadata, signal } = this.#deps;
+    signal.throwIfAborted();
+    const call = client.makeBidiStreamRequest(
+      pathOf(method),
+      bytesOf(method.input),
+      (bytes) => fromBinary(method.output, bytes),
+      metadata,
+    );
+    const over = new AbortController();
+    const cancel = () => call.cancel();
+    signal.addEventListener("abort", cancel, { once: true });
+    let fault: unknown;
+    // Not awaited at the end: requests may be waiting for answers that will not come any more.
+    send(call, method, requests, over.signal).catch((error: unknown) => {
+      if (over.signal.aborted) return;
+      fault = error;
+      call.cancel();
+    });
+    try {
+      for await (const message of call) yield message as MessageShape<O>;
+    } catch (error) {
+      throw fault ?? error;
+    } finally {
+      over.abort();
+      signal.removeEventListener("abort", cancel);
+      call.on("error", () => {});
+      call.cancel();
+    }
+    if (fault !== undefined) throw fault;
+  }
+
   close(): void {
     this.#deps.client.close();
   }
@@ -117,6 +158,19 @@ export async function connect(
     timeoutMs: from.timeoutMs,
     signal: from.signal,
   });
+}
+
+async function send<I extends DescMessage>(
+  call: ClientDuplexStream<MessageShape<I>, unknown>,
+  method: { readonly input: I },
+  requests: AsyncIterable<MessageInitShape<I>>,
+  over: AbortSignal,
+): Promise<void> {
+  for await (const request of requests) {
+    over.throwIfAborted();
+    if (!call.write(create(method.input, request))) await once(call, "drain", { signal: over });
+  }
+  call.end();
 }
 
 function pathOf({ parent, name }: Method): string {

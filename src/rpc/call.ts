@@ -30,6 +30,8 @@ export interface Call {
 export interface StreamCall extends Call {
   /** Aborts when the caller has gone. */
   readonly signal: AbortSignal;
+  /** What the handler puts here goes into the act's audit record when the call is over, however it ends. */
+  readonly notes: Record<string, string>;
 }
 
 type Message<M extends DescMessage> = MessageShape<M>;
@@ -114,7 +116,11 @@ export interface Door {
    * nothing on this listener is an administrative act.
    */
   readonly act:
-    | ((rpc: string, caller: string, account: string) => Promise<(outcome: string) => Promise<void>>)
+    | ((
+        rpc: string,
+        caller: string,
+        account: string,
+      ) => Promise<(outcome: string, notes: Readonly<Record<string, string>>) => Promise<void>>)
     | undefined;
   /** A bug's own words, which no caller gets. */
   readonly report: (what: string, context: Readonly<Record<string, string>>, cause: unknown) => void;
@@ -205,8 +211,10 @@ function bindStream(
   return (call) => {
     const gone = goneWith(call);
     const work = async () => {
-      const seen = { ...callOf(call, rpc, door), signal: gone };
-      await handler(read(method, call.request), seen, (message) => write(call, message, gone));
+      const request = read(method, call.request);
+      const seen = { ...callOf(call, rpc, door), signal: gone, notes: {} };
+      const run = () => handler(request, seen, (message) => write(call, message, gone));
+      await (isAct(method, door) ? audited(request, seen, door, run) : run());
       call.end();
     };
     // An error thrown between two messages leaves the same way as one thrown before the first.
@@ -219,7 +227,7 @@ function bindStream(
 function bindAbortable(method: DescMethod, handler: Abortable, door: Door): handleUnaryCall<Buffer, unknown> {
   return (call, callback) => {
     const gone = goneWith(call);
-    const work = (request: never, seen: Call) => handler(request, { ...seen, signal: gone });
+    const work = (request: never, seen: Call) => handler(request, { ...seen, signal: gone, notes: {} });
     bindUnary(method, { unary: work }, door)(call, callback);
   };
 }
@@ -229,8 +237,9 @@ function bindBidi(method: DescMethod, handler: Bidi, door: Door): handleBidiStre
   return (call) => {
     const gone = goneWith(call);
     const work = async () => {
-      const seen = { ...callOf(call, rpc, door), signal: gone };
-      await handler(messages(method, call), seen, (message) => write(call, message, gone));
+      const seen = { ...callOf(call, rpc, door), signal: gone, notes: {} };
+      const run = () => handler(messages(method, call), seen, (message) => write(call, message, gone));
+      await (isAct(method, door) ? audited({}, seen, door, run) : run());
       call.end();
     };
     work().catch((error: unknown) => {
@@ -261,17 +270,19 @@ function isAct(method: DescMethod, door: Door): boolean {
 /** An act that cannot be written down does not happen. */
 async function audited<T>(
   request: { readonly accountId?: string },
-  call: Call,
+  call: Call | StreamCall,
   door: Door,
   work: () => T,
 ): Promise<Awaited<T>> {
   const end = await door.act?.(call.rpc, call.caller.name, request.accountId ?? "");
+  const notes = "notes" in call ? call.notes : {};
   try {
     const done = await work();
-    await end?.("ok");
+    await end?.("ok", notes);
     return done;
   } catch (error) {
-    await end?.(toKeyturnError(error).reason);
+    const isGone = "signal" in call && call.signal.aborted;
+    await end?.(isGone ? "caller_gone" : toKeyturnError(error).reason, notes);
     throw error;
   }
 }

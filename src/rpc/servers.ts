@@ -78,7 +78,17 @@ export async function startServers(deps: ServersDeps): Promise<RunningServers> {
   const admin = listener(deps, deps.addresses.admin, deps.act, [
     [
       AccountService,
-      accountHandlers({ accounts, broker, replay, journal, store, clock, newAccountId: deps.newAccountId }),
+      accountHandlers({
+        accounts,
+        broker,
+        replay,
+        journal,
+        store,
+        clock,
+        rules: (name) => vendors.rules(name),
+        report: world.report,
+        newAccountId: deps.newAccountId,
+      }),
     ],
     [OAuthClientService, clientHandlers({ clients, store, rules: (name) => vendors.rules(name) })],
     [JournalService, journalHandlers({ journal, replay })],

@@ -62,6 +62,35 @@ export class Accounts {
   /** Idempotent by id and content: the same again gives the existing one, another content ACCOUNT_ALREADY_EXISTS. */
   async create(wanted: NewAccount, actor: Actor): Promise<Entry<"account">> {
     this.#check(wanted);
+    return this.#store(wanted, actor, undefined);
+  }
+
+  /** True when there is none yet. Otherwise as `create`, which without a KEK call says what it would do. */
+  async isNew(wanted: NewAccount): Promise<boolean> {
+    this.#check(wanted);
+    const at = key("account", wanted.id);
+    const entry = (await this.#world.store.read([at])).get(at);
+    if (entry === undefined) return true;
+    if (entry.value.contentHash === contentHash(wanted)) return false;
+    throw alreadyExists(wanted.id);
+  }
+
+  /**
+   * `create` for one of many. A credential that does not say when it ends is looked at when `firstCheck` says, by the
+   * scheduler, unless somebody asks for its token before.
+   */
+  async import(wanted: NewAccount, firstCheck: () => number, actor: Actor): Promise<"created" | "unchanged"> {
+    // Most of a repeated import is there already, and needs no data key.
+    if (!(await this.isNew(wanted))) return "unchanged";
+    await this.#store(wanted, actor, firstCheck);
+    return "created";
+  }
+
+  async #store(
+    wanted: NewAccount,
+    actor: Actor,
+    firstCheck: (() => number) | undefined,
+  ): Promise<Entry<"account">> {
     const { credential, ...visible } = wanted;
     const at = key("account", wanted.id);
     const nowMs = this.#world.clock.now();
@@ -81,7 +110,10 @@ export class Accounts {
     if (credential !== undefined) {
       const rules = this.#world.vendors.rules(wanted.provider);
       const making = { nowMs, random: this.#world.random(), rules, afterRejection: false, minValidityMs: 0 };
-      const slot = slotOf(undefined, credential, 1, making);
+      const known = slotOf(undefined, credential, 1, making);
+      const canCheck = known.refreshable || rules?.canVerify === true;
+      const isLater = firstCheck !== undefined && canCheck && !saysItsEnd(credential);
+      const slot = isLater ? { ...known, nextRefreshAtMs: firstCheck() } : known;
       account = { ...bare, slots: { [DEFAULT_SLOT]: slot } };
       const sealed = await this.#seal(account, DEFAULT_SLOT, 1, credential, actor);
       draft.put(credentialAt, { incarnation: account.incarnation, generation: 1, sealed });
@@ -97,9 +129,7 @@ export class Accounts {
     if (entry === undefined)
       throw new KeyturnError("STORE_UNAVAILABLE", "The account was deleted while it was created.");
     if (result.applied || entry.value.contentHash === bare.contentHash) return entry;
-    throw new KeyturnError("ACCOUNT_ALREADY_EXISTS", "An account with this id and other content exists.", {
-      metadata: { account_id: wanted.id },
-    });
+    throw alreadyExists(wanted.id);
   }
 
   #check(wanted: NewAccount): void {
@@ -301,6 +331,19 @@ function notFound(id: string): KeyturnError {
   return new KeyturnError("ACCOUNT_NOT_FOUND", "There is no such account.", { metadata: { account_id: id } });
 }
 
+function alreadyExists(id: string): KeyturnError {
+  return new KeyturnError("ACCOUNT_ALREADY_EXISTS", "An account with this id and other content exists.", {
+    metadata: { account_id: id },
+  });
+}
+
+/** A grant handed in without its end counts as ended, so that the first caller gets a fresh token. */
+function saysItsEnd(credential: Credential): boolean {
+  if (credential.kind === "unminted") return false;
+  if (credential.kind !== "oauth") return credential.expiresAtMs !== undefined;
+  return credential.expiresAtMs !== undefined && credential.expiresAtMs !== credential.issuedAtMs;
+}
+
 function checkLabels(labels: Readonly<Record<string, string>>): void {
   const entries = Object.entries(labels);
   if (entries.length > MAX_LABELS) throw invalid("labels", `at most ${MAX_LABELS}`);
@@ -327,7 +370,10 @@ function sortedKeys(_key: string, value: unknown): unknown {
 /** When it was handed in is not part of what was handed in. */
 function timeless(credential: Credential): Credential {
   if (credential.kind === "unminted") return credential;
-  if (credential.kind === "oauth") return { ...credential, issuedAtMs: 0 };
+  if (credential.kind === "oauth") {
+    const expiresAtMs = saysItsEnd(credential) ? credential.expiresAtMs : undefined;
+    return { ...credential, issuedAtMs: 0, expiresAtMs };
+  }
   return {
     ...credential,
     versions: credential.versions.map((version) => ({ ...version, version: "", createdAtMs: 0 })),

@@ -106,7 +106,9 @@ function unrefreshable(ask: Ask, account: Account, slot: SlotState, at: Situatio
       kind: "flag",
       reason: slot.credentialExpiresAtMs === undefined ? "no_refresh_token" : "credential_expired",
     };
-  if (!isBelievedRejection(ask, account, slot, at.nowMs)) return { kind: "serve" };
+  // One that never ends by date has a date only for its first check.
+  const isFirstCheck = ask.trigger === "proactive" && slot.expiresAtMs === undefined;
+  if (!isFirstCheck && !isBelievedRejection(ask, account, slot, at.nowMs)) return { kind: "serve" };
   return at.rules?.canVerify ? { kind: "verify" } : { kind: "serve" };
 }
 

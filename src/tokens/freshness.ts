@@ -8,9 +8,9 @@ export function bufferMs(lifetimeMs: number | undefined): number {
   return lifetimeMs === undefined ? MAX_BUFFER_MS : Math.min(MAX_BUFFER_MS, lifetimeMs / 4);
 }
 
-/** True when a token that ends at `expiresAtMs` (undefined: never) still has `minLifetimeMs` to spare at `nowMs`. */
+/** True when a token that ends at `expiresAtMs` (undefined: never) is valid with `minLifetimeMs` to spare at `nowMs`. */
 export function isFresh(expiresAtMs: number | undefined, nowMs: number, minLifetimeMs: number): boolean {
-  return expiresAtMs === undefined || expiresAtMs - nowMs >= minLifetimeMs;
+  return isValid(expiresAtMs, nowMs) && (expiresAtMs ?? Number.POSITIVE_INFINITY) - nowMs >= minLifetimeMs;
 }
 
 /** True while the vendor should still accept it: what is served when no new one can be had. */

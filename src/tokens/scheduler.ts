@@ -192,7 +192,9 @@ export class Scheduler {
     const nextAtMs = state?.state === "active" ? state.nextRefreshAtMs : undefined;
     const goneFor = isReason(error, "ACCOUNT_NOT_FOUND", "ACCOUNT_DISABLED", "REAUTHORIZATION_REQUIRED");
     if (!goneFor && (nextAtMs !== undefined || error !== undefined) && this.#clientOf.has(name)) {
-      const retryAtMs = this.#world.clock.now() + (error === undefined ? MIN_SLEEP_MS : this.#retryMs(error));
+      const nowMs = this.#world.clock.now();
+      const hasMoved = error === undefined && nextAtMs !== undefined && nextAtMs > nowMs;
+      const retryAtMs = hasMoved ? nextAtMs : nowMs + this.#retryMs(error);
       entry.agenda.set({ ...due, dueAtMs: Math.max(nextAtMs ?? 0, retryAtMs) });
     }
     this.#wake();

@@ -110,10 +110,11 @@ export class Verifier {
   }
 }
 
-/** It works, so the next reports are not believed for a while. */
+/** It works, so the next reports are not believed for a while, and a first check is done. */
 function accepted(slot: SlotState, nowMs: number): SlotState {
   const strikes = (slot.rejection?.strikes ?? 0) + 1;
-  return { ...slot, rejection: { strikes, notBeforeMs: nowMs + rejectionPauseMs(strikes) } };
+  const rejection = { strikes, notBeforeMs: nowMs + rejectionPauseMs(strikes) };
+  return { ...slot, rejection, nextRefreshAtMs: slot.expiresAtMs };
 }
 
 function flagged(slot: SlotState, reason: ReauthReason): SlotState {

@@ -62,6 +62,7 @@ function stage() {
       untilBootMs: Number.POSITIVE_INFINITY,
       rpc: "",
       signal: gone.signal,
+      notes: {},
     };
     let pending = 0;
     let mostPending = 0;

@@ -21,4 +21,8 @@ describe("freshness", () => {
     expect(isValid(undefined, 0)).toBe(true);
     expect(isValid(1_000, 1_000)).toBe(false);
   });
+
+  it("calls nothing fresh that has ended, even when no buffer is asked for", () => {
+    expect(isFresh(1_000, 1_000, bufferMs(0))).toBe(false);
+  });
 });

@@ -26,12 +26,16 @@ import type { Replay } from "../../tokens/replay.ts";
 import type { Actor } from "../../tokens/sealing.ts";
 import { clientKeyOf, snapshotOf, snapshotReads } from "../../tokens/snapshot.ts";
 import type { Entry, Store } from "../../tokens/store.ts";
+import type { RefreshRules } from "../../tokens/vendor.ts";
+import type { Report } from "../../tokens/world.ts";
 import { type Call, type Handlers, stream, unary } from "../call.ts";
 import { requireSight } from "../policy.ts";
 import { afterOf, pageSize, pageToken } from "../wire.ts";
 import { credentialOf } from "./credential-input.ts";
 import { explanation } from "./explain.ts";
+import { importAccounts } from "./import.ts";
 import { accountMessage, shownStatus } from "./message.ts";
+import { clientNamed, newAccountOf } from "./new-account.ts";
 
 const SCAN = 1_000;
 
@@ -42,6 +46,8 @@ export interface AccountServiceDeps {
   readonly journal: Journal;
   readonly store: Store;
   readonly clock: Clock;
+  readonly rules: (provider: string) => RefreshRules | undefined;
+  readonly report: Report;
   /** A fresh account id (UUIDv7). */
   readonly newAccountId: () => string;
 }
@@ -60,22 +66,11 @@ export function accountHandlers(deps: AccountServiceDeps): Handlers {
   };
   return {
     createAccount: unary(AccountService.method.createAccount, async (request, call) => {
-      const { tenant, provider, client, labels, displayName, externalSubject, fields, credential } = request;
+      const { tenant, provider, client } = request;
       const id = request.accountId === "" ? deps.newAccountId() : request.accountId;
       requireSight(call.caller, { tenant, provider, account: id });
-      if (client !== "") await requireClient(store, provider, client);
-      const material = credential === undefined ? undefined : credentialOf(credential, clock.now());
-      const wanted = {
-        id,
-        tenant,
-        provider,
-        client,
-        labels,
-        displayName,
-        externalSubject,
-        fields,
-        credential: material,
-      };
+      if (client !== "") await clientNamed(store, provider, client);
+      const wanted = newAccountOf(request, id, clock.now());
       const entry = await accounts.create(wanted, actorOf(call, "create"));
       return create(CreateAccountResponseSchema, { account: await shown(entry) });
     }),
@@ -90,6 +85,7 @@ export function accountHandlers(deps: AccountServiceDeps): Handlers {
       );
       return create(PutCredentialResponseSchema, { account: await shown(entry) });
     }),
+    importAccounts: importAccounts(deps),
     getAccount: unary(AccountService.method.getAccount, async (request, call) =>
       create(GetAccountResponseSchema, { account: await shown(await seen(call, request.accountId)) }),
     ),
@@ -214,14 +210,6 @@ function requireGood(account: Account, slot: string): void {
       metadata: { ...metadata, cause: outcome },
     });
   }
-}
-
-async function requireClient(store: Store, provider: string, name: string): Promise<void> {
-  const at = key("client", provider, name);
-  if ((await store.read([at])).get(at) !== undefined) return;
-  throw new KeyturnError("CLIENT_NOT_FOUND", "There is no such OAuth client; put it first.", {
-    metadata: { provider, client: name },
-  });
 }
 
 async function clientOf(store: Store, account: Account): Promise<OAuthClient | undefined> {

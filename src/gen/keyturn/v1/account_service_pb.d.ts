@@ -502,9 +502,25 @@ export declare const PutCredentialResponseSchema: GenMessage<PutCredentialRespon
  */
 export declare type ImportAccountsRequest = Message<"keyturn.v1.ImportAccountsRequest"> & {
   /**
+   * The id has to be given: it is what makes an import repeatable.
+   *
    * @generated from field: keyturn.v1.CreateAccountRequest account = 1;
    */
   account?: CreateAccountRequest | undefined;
+
+  /**
+   * Comes back with the result; a line of a file.
+   *
+   * @generated from field: int64 line = 2;
+   */
+  line: bigint;
+
+  /**
+   * Checked as if, and not stored.
+   *
+   * @generated from field: bool dry_run = 3;
+   */
+  dryRun: boolean;
 };
 
 /**
@@ -523,11 +539,28 @@ export declare type ImportAccountsResponse = Message<"keyturn.v1.ImportAccountsR
   accountId: string;
 
   /**
-   * Empty: stored. Else a reason of the closed list.
+   * Empty unless it failed: a reason of the closed list.
    *
    * @generated from field: string reason = 2;
    */
   reason: string;
+
+  /**
+   * @generated from field: int64 line = 3;
+   */
+  line: bigint;
+
+  /**
+   * @generated from field: keyturn.v1.ImportOutcome outcome = 4;
+   */
+  outcome: ImportOutcome;
+
+  /**
+   * A plain sentence for people. Never holds what was sent.
+   *
+   * @generated from field: string message = 5;
+   */
+  message: string;
 };
 
 /**
@@ -1302,6 +1335,42 @@ export enum AccountStatus {
 export declare const AccountStatusSchema: GenEnum<AccountStatus>;
 
 /**
+ * @generated from enum keyturn.v1.ImportOutcome
+ */
+export enum ImportOutcome {
+  /**
+   * @generated from enum value: IMPORT_OUTCOME_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Stored, or with dry_run: it would be.
+   *
+   * @generated from enum value: IMPORT_OUTCOME_CREATED = 1;
+   */
+  CREATED = 1,
+
+  /**
+   * It had been stored before, with the same content.
+   *
+   * @generated from enum value: IMPORT_OUTCOME_UNCHANGED = 2;
+   */
+  UNCHANGED = 2,
+
+  /**
+   * Not stored; reason and message say why.
+   *
+   * @generated from enum value: IMPORT_OUTCOME_FAILED = 3;
+   */
+  FAILED = 3,
+}
+
+/**
+ * Describes the enum keyturn.v1.ImportOutcome.
+ */
+export declare const ImportOutcomeSchema: GenEnum<ImportOutcome>;
+
+/**
  * AccountService is how operators manage integrated accounts. Admin listener. No RPC of it returns a secret.
  *
  * All of its RPCs may fail with UNAUTHENTICATED (CALLER_UNKNOWN), PERMISSION_DENIED (CALLER_NOT_ALLOWED), UNAVAILABLE
@@ -1336,7 +1405,13 @@ export declare const AccountService: GenService<{
     output: typeof PutCredentialResponseSchema;
   },
   /**
-   * ImportAccounts stores many accounts, one result each. UNIMPLEMENTED in this version.
+   * ImportAccounts stores many accounts, one result each, in the order of the requests. Idempotent: an account that is
+   * there with the same content is UNCHANGED, whatever has become of its credential since. It reads no faster than it
+   * stores. What is wrong with one request is its result; when nothing can be stored (the store or the KEK is away, room
+   * is short) the call fails, and what follows the last result has to be sent again.
+   *
+   * A credential whose expiry is not given is refreshed, or verified when it cannot be, one after the other for each
+   * OAuth client: at half of its budget, or ten a second without one. Whoever asks for its token does not wait for that.
    *
    * @generated from rpc keyturn.v1.AccountService.ImportAccounts
    */

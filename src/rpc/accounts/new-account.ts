@@ -1,0 +1,23 @@
+import { KeyturnError } from "../../errors.ts";
+import type { CreateAccountRequest } from "../../gen/keyturn/v1/account_service_pb.js";
+import type { NewAccount } from "../../tokens/accounts.ts";
+import { key, type OAuthClient } from "../../tokens/records.ts";
+import type { Store } from "../../tokens/store.ts";
+import { credentialOf } from "./credential-input.ts";
+
+/** An account as it was handed in. */
+export function newAccountOf(request: CreateAccountRequest, id: string, nowMs: number): NewAccount {
+  const { tenant, provider, client, labels, displayName, externalSubject, fields } = request;
+  const credential = request.credential === undefined ? undefined : credentialOf(request.credential, nowMs);
+  return { id, tenant, provider, client, labels, displayName, externalSubject, fields, credential };
+}
+
+/** CLIENT_NOT_FOUND. */
+export async function clientNamed(store: Store, provider: string, name: string): Promise<OAuthClient> {
+  const at = key("client", provider, name);
+  const client = (await store.read([at])).get(at)?.value;
+  if (client !== undefined) return client;
+  throw new KeyturnError("CLIENT_NOT_FOUND", "There is no such OAuth client; put it first.", {
+    metadata: { provider, client: name },
+  });
+}

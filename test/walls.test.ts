@@ -42,7 +42,7 @@ const sources = filesUnder(src).filter((path) => roomOf(path) !== "gen");
 
 const imports: readonly Import[] = sources.flatMap((file) => {
   const text = readFileSync(file, "utf8");
-  const found = text.matchAll(/(?:\sfrom\s+|\bimport\s*\(?\s*)"([^"]+)"/g);
+  const found = text.matchAll(/(?:\sfrom\s+|\bimport(?:\s+|\s*\(\s*))"([^"]+)"/g);
   return [...found].map(([, specifier = ""]) => ({
     file: relative(root, file),
     room: roomOf(file),

@@ -15,6 +15,7 @@ import { KeyturnError } from "./errors.ts";
 import { openJournal } from "./journal/journal.ts";
 import { openKek, requireMeant } from "./kek.ts";
 import type { Log } from "./log.ts";
+import { createForward } from "./providers/forward/forward.ts";
 import { type Catalogue, faultText, lintProvider, loadCatalogue } from "./providers/load.ts";
 import { hostsOf } from "./providers/request.ts";
 import { createVendors } from "./providers/vendors.ts";
@@ -145,6 +146,7 @@ export async function startSidecar({
         audit.warmOpen(account, caller, purpose);
         heart.rounds.noteUse(account);
       },
+      forward: createForward({ catalogue: () => catalogue, outlet: egress, clock }),
       act: actRecorder(audit),
       providers: {
         list: () => catalogue.names.map((name) => shown(catalogue, name)),

@@ -90,7 +90,9 @@ export const configSchema = z.strictObject({
     .strictObject({
       max_request_bytes: z.int().min(1_024).default(4_194_304),
       max_concurrent_streams: z.int().min(1).default(1_000),
-      /** Longest wait of a GetToken whose caller sets no deadline. */
+      /** Of the body of a provider's answer to Proxy. With its headers it fits the 4 MiB that gRPC clients take. */
+      max_response_bytes: z.int().min(1_024).default(4_128_768),
+      /** Longest wait of a caller that sets no deadline. */
       max_wait: duration.prefault("60s"),
     })
     .prefault({}),

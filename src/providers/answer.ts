@@ -3,7 +3,7 @@ import { isArray, type Value } from "./expression/values.ts";
 import type { Expression, Outcome } from "./fence.ts";
 
 /** Larger answers are still read, but no expression of a file sees them. */
-const MAX_EXPRESSION_INPUT_BYTES = 65_536;
+export const MAX_EXPRESSION_INPUT_BYTES = 65_536;
 const MAX_NESTING = 64;
 
 /** An answer, parsed as far as it can be. */
@@ -19,19 +19,29 @@ export interface ReadAnswer {
 }
 
 export function readAnswer(answer: RawAnswer): ReadAnswer {
-  const headers: [string, string][] = [];
-  for (const [name, value] of answer.headers) {
-    const lower = name.toLowerCase();
-    if (!headers.some(([other]) => other === lower)) headers.push([lower, value]);
-  }
-  const { status, requestedAtMs, receivedAtMs } = answer;
-  const named = Object.fromEntries(headers);
+  const head = readHead(answer);
   const text = Buffer.from(answer.body).toString("utf8");
+  const body = parseBody(text, head.headers["content-type"] ?? "");
+  return { ...head, body, bodyBytes: answer.body.length };
+}
+
+/** An answer whose body nobody looks into. */
+export function readHead({
+  status,
+  headers,
+  requestedAtMs,
+  receivedAtMs,
+}: Omit<RawAnswer, "body">): ReadAnswer {
+  const named = new Map<string, string>();
+  for (const [name, value] of headers) {
+    const lower = name.toLowerCase();
+    if (!named.has(lower)) named.set(lower, value);
+  }
   return {
     status,
-    headers: named,
-    body: parseBody(text, named["content-type"] ?? ""),
-    bodyBytes: answer.body.length,
+    headers: Object.fromEntries(named),
+    body: undefined,
+    bodyBytes: 0,
     requestedAtMs,
     receivedAtMs,
   };

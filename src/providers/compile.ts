@@ -32,7 +32,6 @@ export function compileProvider(
   const verification = plan(compiler, ["verification"], file.verification);
   const baseUrl =
     file.proxy?.base_url === undefined ? undefined : compiler.url(["proxy", "base_url"], file.proxy.base_url);
-  compiler.templates(["proxy", "headers"], file.proxy?.headers);
   const at = (member: string) => ["verification", member];
   const provider: Provider = {
     name,
@@ -48,6 +47,10 @@ export function compileProvider(
     response,
     authorization: compileAuthorization(compiler, file.credentials, file.authorization, ["authorization"]),
     baseUrl,
+    proxy: {
+      headers: compiler.templates(["proxy", "headers"], file.proxy?.headers),
+      tokenEnded: compiler.maybeExpression(["proxy", "token_ended"], file.proxy?.token_ended),
+    },
     introspection: introspection && {
       ...introspection,
       clientAuth: file.introspection?.client_auth ?? token?.clientAuth ?? "header",

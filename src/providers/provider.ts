@@ -166,6 +166,13 @@ export interface Provider {
   readonly afterConnect: readonly AfterConnectPlan[];
   readonly authorization: readonly AuthorizationPlan[];
   readonly baseUrl: UrlTemplate | undefined;
+  /** Calls at the provider's API. */
+  readonly proxy: {
+    /** Sent unless the caller says otherwise. */
+    readonly headers: readonly (readonly [string, Template])[];
+    /** Over an API answer: its token has ended. Undefined: status 401. */
+    readonly tokenEnded: Expression | undefined;
+  };
   readonly introspection: (RequestPlan & { readonly clientAuth: ClientAuth }) | undefined;
   readonly revocation:
     | (RequestPlan & {

@@ -343,7 +343,18 @@ export const providerFile = z.strictObject({
   verification: z
     .strictObject({ ...request, accepted: expression.optional(), refused: expression.optional() })
     .optional(),
-  proxy: z.strictObject({ base_url: template.optional(), headers: textHeaders.optional() }).optional(),
+  proxy: z
+    .strictObject({
+      base_url: template.optional(),
+      headers: textHeaders
+        .optional()
+        .meta({ description: "Sent with every API call, unless the caller sends them." }),
+      token_ended: expression.optional().meta({
+        description:
+          "Over {status, headers, body} of an API answer: true when the access token has ended, which is then refreshed once and the call made again. Bodies are looked into when they are JSON. Never asked at 429 and 5xx. Default: status 401.",
+      }),
+    })
+    .optional(),
   rate_limits: rateLimits.optional(),
 });
 

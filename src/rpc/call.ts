@@ -122,6 +122,8 @@ export interface Door {
         account: string,
       ) => Promise<(outcome: string, notes: Readonly<Record<string, string>>) => Promise<void>>)
     | undefined;
+  /** Larger requests are BODY_TOO_LARGE. */
+  readonly maxRequestBytes: number;
   /** A bug's own words, which no caller gets. */
   readonly report: (what: string, context: Readonly<Record<string, string>>, cause: unknown) => void;
 }
@@ -189,7 +191,7 @@ function bindUnary(
       else callback(null, failed(reported(error, rpc, door)));
     };
     try {
-      const request = read(method, call.request);
+      const request = read(method, call.request, door);
       const seen = callOf(call, rpc, door);
       const answer = isAct(method, door)
         ? audited(request, seen, door, () => handler(request, seen))
@@ -211,7 +213,7 @@ function bindStream(
   return (call) => {
     const gone = goneWith(call);
     const work = async () => {
-      const request = read(method, call.request);
+      const request = read(method, call.request, door);
       const seen = { ...callOf(call, rpc, door), signal: gone, notes: {} };
       const run = () => handler(request, seen, (message) => write(call, message, gone));
       await (isAct(method, door) ? audited(request, seen, door, run) : run());
@@ -238,7 +240,7 @@ function bindBidi(method: DescMethod, handler: Bidi, door: Door): handleBidiStre
     const gone = goneWith(call);
     const work = async () => {
       const seen = { ...callOf(call, rpc, door), signal: gone, notes: {} };
-      const run = () => handler(messages(method, call), seen, (message) => write(call, message, gone));
+      const run = () => handler(messages(method, call, door), seen, (message) => write(call, message, gone));
       await (isAct(method, door) ? audited({}, seen, door, run) : run());
       call.end();
     };
@@ -257,8 +259,8 @@ function goneWith(call: EventEmitter): AbortSignal {
 }
 
 /** Asked for one at a time. Who stops reading does not end the call: its answer goes the other way. */
-async function* messages(method: DescMethod, call: Readable): AsyncGenerator<never> {
-  for await (const bytes of call.iterator({ destroyOnReturn: false })) yield read(method, bytes);
+async function* messages(method: DescMethod, call: Readable, door: Door): AsyncGenerator<never> {
+  for await (const bytes of call.iterator({ destroyOnReturn: false })) yield read(method, bytes, door);
 }
 
 const READS = /^(Get|List|Explain|Export|Query|Verify|Lint|Watch|Check)/;
@@ -301,7 +303,14 @@ function write(call: Writable, message: unknown, gone: AbortSignal): Promise<voi
   });
 }
 
-function read(method: DescMethod, bytes: Buffer): never {
+function read(method: DescMethod, bytes: Buffer, { maxRequestBytes }: Door): never {
+  if (bytes.length > maxRequestBytes) {
+    throw new KeyturnError(
+      "BODY_TOO_LARGE",
+      `The message has ${bytes.length} bytes; at most ${maxRequestBytes} are taken.`,
+      { metadata: { limit: String(maxRequestBytes) } },
+    );
+  }
   try {
     return fromBinary(method.input, bytes) as never;
   } catch (cause) {

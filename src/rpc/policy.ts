@@ -1,5 +1,6 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { KeyturnError } from "../errors.ts";
+import { hasDotSegment } from "../tokens/forwarding.ts";
 
 /** One caller token and what it may do. Lists are globs in which `*` stands for any text. */
 export interface CallerRule {
@@ -96,25 +97,14 @@ function callerOf(rule: CallerRule): Caller {
     maySee: ({ tenant, provider, account }) =>
       tenants.test(tenant) && providers.test(provider) && accounts.test(account),
     isRequestRestricted: [...rule.methods, ...rule.paths].some((glob) => glob !== "*"),
-    mayRequest: ({ method, path }) => methods.test(method.toUpperCase()) && paths.test(path) && !climbs(path),
+    mayRequest: ({ method, path }) =>
+      methods.test(method.toUpperCase()) && paths.test(path) && !hasDotSegment(path),
   };
 }
 
 function matcher(globs: readonly string[]): RegExp {
   const one = (glob: string) => glob.split("*").map(RegExp.escape).join(".*");
   return new RegExp(`^(?:${globs.map(one).join("|")})$`, "s");
-}
-
-const DOTS = /(?:^|[/\\])\.{1,2}(?:$|[/\\;])/;
-
-/** True when some server may read the path as another one: dot segments, however they are written. */
-function climbs(path: string): boolean {
-  let text = path;
-  for (let round = 0; round < 3; round += 1) {
-    if (DOTS.test(text)) return true;
-    text = text.replaceAll(/%(2e|2f|5c|25|3b)/gi, (encoded) => decodeURIComponent(encoded));
-  }
-  return DOTS.test(text);
 }
 
 /** `*` stands for any text; everything else for itself, case-sensitive. */

@@ -11,6 +11,7 @@ import { JournalService } from "../gen/keyturn/v1/journal_service_pb.js";
 import { KeyService } from "../gen/keyturn/v1/key_service_pb.js";
 import { OAuthClientService } from "../gen/keyturn/v1/oauth_client_service_pb.js";
 import { ProviderService } from "../gen/keyturn/v1/provider_service_pb.js";
+import type { Forward } from "../tokens/forwarding.ts";
 import type { Heart } from "../tokens/heart.ts";
 import type { Keys } from "../tokens/keys.ts";
 import type { World } from "../tokens/world.ts";
@@ -20,6 +21,8 @@ import { type CheckDeps, check } from "./authz/check.ts";
 import { addService, type Door, type Handlers } from "./call.ts";
 import { clientHandlers } from "./clients/service.ts";
 import { getToken } from "./credential/get-token.ts";
+import { proxy } from "./credential/proxy.ts";
+import { proxyStream } from "./credential/proxy-stream.ts";
 import { watchEvents } from "./events/watch-events.ts";
 import { HealthState } from "./health.ts";
 import { journalHandlers } from "./journal/service.ts";
@@ -39,7 +42,9 @@ export interface ServersDeps {
     readonly max_request_bytes: number;
     readonly max_concurrent_streams: number;
     readonly max_wait: number;
+    readonly max_response_bytes: number;
   };
+  readonly forward: Forward;
   readonly rules: readonly CallerRule[];
   readonly addresses: { readonly data: Address; readonly admin: Address };
   readonly newAccountId: () => string;
@@ -66,10 +71,11 @@ export async function startServers(deps: ServersDeps): Promise<RunningServers> {
   const { clock, store, events, vendors, journal } = world;
   const stopping = new AbortController();
   const served = { broker: heart.broker, clock, maxWaitMs: deps.limits.max_wait, opened: deps.opened };
-  const token = getToken({ ...served, sight: new Sight((id) => heart.broker.account(id)) });
+  const seen = { ...served, sight: new Sight((id) => heart.broker.account(id)) };
+  const calls = { ...seen, forward: deps.forward, maxResponseBytes: deps.limits.max_response_bytes };
   const watch = watchEvents({ events, clock, environment: deps.environment, stopping: stopping.signal });
   const data = listener(deps, deps.addresses.data, undefined, [
-    [CredentialService, { getToken: token }],
+    [CredentialService, { getToken: getToken(seen), proxy: proxy(calls), proxyStream: proxyStream(calls) }],
     [EventService, { watchEvents: watch }],
     [ConnectionService, {}],
     [Authorization, { check: check({ ...served, allowsHost: deps.allowsHost }) }],
@@ -132,7 +138,14 @@ function listener(
     maxConcurrentStreams: limits.max_concurrent_streams,
   });
   const via = address.kind === "socket" ? "uds" : "tcp";
-  const door: Door = { clock: world.clock, callers: new Callers(rules), via, act, report: world.report };
+  const door: Door = {
+    clock: world.clock,
+    callers: new Callers(rules),
+    via,
+    act,
+    report: world.report,
+    maxRequestBytes: limits.max_request_bytes,
+  };
   for (const [service, handlers] of services) addService(server, service, handlers, door);
   const health = new HealthState(services.map(([service]) => service.typeName));
   // Probes and tools carry no caller token, and learn nothing of any account here.

@@ -5,6 +5,7 @@ import { KeyturnError, type Reason } from "../errors.ts";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../gen/google/rpc/status_pb.js";
 import { RateLimitSchema } from "../gen/keyturn/v1/errors_pb.js";
+import { rateLimitMessage } from "./rate-limit.ts";
 
 const DOMAIN = "keyturn.dev";
 
@@ -90,14 +91,7 @@ export function toServiceError(error: KeyturnError): ServiceError {
     details.push(anyPack(BadRequestSchema, create(BadRequestSchema, { fieldViolations })));
   }
   if (error.rateLimit !== undefined) {
-    const { limit, remaining, resetAfterMs, retryAfterMs: retryMs } = error.rateLimit;
-    const message = create(RateLimitSchema, {
-      ...(limit === undefined ? {} : { limit: BigInt(Math.round(limit)) }),
-      ...(remaining === undefined ? {} : { remaining: BigInt(Math.round(remaining)) }),
-      ...(resetAfterMs === undefined ? {} : { resetAfter: durationFromMs(Math.ceil(resetAfterMs)) }),
-      ...(retryMs === undefined ? {} : { retryAfter: durationFromMs(Math.ceil(retryMs)) }),
-    });
-    details.push(anyPack(RateLimitSchema, message));
+    details.push(anyPack(RateLimitSchema, rateLimitMessage(error.rateLimit)));
   }
   const metadata = new Metadata();
   const body = toBinary(StatusSchema, create(StatusSchema, { code, message: error.message, details }));

@@ -63,6 +63,21 @@ export class Caller {
     );
   }
 
+  duplex<I extends DescMessage, O extends DescMessage>(
+    method: Method<I, O>,
+    options: { readonly deadlineMs?: number; readonly token?: string } = {},
+  ) {
+    const metadata = new Metadata();
+    if (options.token !== undefined) metadata.set("authorization", `Bearer ${options.token}`);
+    return this.#client.makeBidiStreamRequest(
+      `/${method.parent.typeName}/${method.name}`,
+      (message: MessageInitShape<I>) => Buffer.from(toBinary(method.input, create(method.input, message))),
+      (bytes): MessageShape<O> => fromBinary(method.output, bytes),
+      metadata,
+      options.deadlineMs === undefined ? {} : { deadline: Date.now() + options.deadlineMs },
+    );
+  }
+
   close(): void {
     this.#client.close();
   }
@@ -86,6 +101,8 @@ export interface GrantOptions {
   /** `simulator` unless said otherwise; one whose tokens are the simulator's. */
   readonly provider?: string;
   readonly tenant?: string;
+  /** Beside the simulator's port. */
+  readonly fields?: Record<string, string>;
 }
 
 /** The OAuth client `main` at the simulator. */
@@ -108,7 +125,14 @@ export async function connectAccount(
   admin: Caller,
   simulator: Simulator,
   accountId: string,
-  { expired = true, lifetimeMs, labels = {}, provider = "simulator", tenant = "acme" }: GrantOptions = {},
+  {
+    expired = true,
+    lifetimeMs,
+    labels = {},
+    provider = "simulator",
+    tenant = "acme",
+    fields = {},
+  }: GrantOptions = {},
   options: { readonly token?: string } = {},
 ) {
   const grant = simulator.issueGrant({
@@ -127,7 +151,7 @@ export async function connectAccount(
       provider,
       client: "main",
       labels,
-      fields: { port: String(simulator.port) },
+      fields: { port: String(simulator.port), ...fields },
       credential: { kind: { case: "oauth", value: { accessToken, refreshToken, expireTime } } },
     },
     options,

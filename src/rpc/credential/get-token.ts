@@ -1,7 +1,7 @@
 import type { Clock } from "../../clock.ts";
 import { invalid } from "../../errors.ts";
 import { CredentialService, type GetTokenRequest } from "../../gen/keyturn/v1/credential_service_pb.js";
-import { DEFAULT_SLOT, isAccountId } from "../../tokens/account.ts";
+import { DEFAULT_SLOT, isAccountId, type SlotKey } from "../../tokens/account.ts";
 import type { Broker } from "../../tokens/broker.ts";
 import { type Ask, parseRevision } from "../../tokens/token.ts";
 import { type Call, unary } from "../call.ts";
@@ -40,17 +40,25 @@ function answer(deps: GetTokenDeps, ask: Ask, call: Call): Uint8Array | Promise<
 }
 
 function askOf(request: GetTokenRequest): Ask {
-  if (!isAccountId(request.accountId)) {
-    throw invalid("account_id", "1 to 128 of A-Z a-z 0-9 . _ ~ -, starting with a letter or digit");
-  }
-  const slot = request.tokenName === "" ? DEFAULT_SLOT : request.tokenName;
+  const key = tokenKeyOf(request);
   const rejected = request.rejectedRevision === "" ? undefined : parseRevision(request.rejectedRevision);
-  if (rejected !== undefined && rejected.slot !== slot)
+  if (rejected !== undefined && rejected.slot !== key.slot)
     throw invalid("rejected_revision", "is of another token of this account");
   return {
-    key: { accountId: request.accountId, slot },
+    key,
     minValidityMs: durationOf("min_validity", request.minValidity, MAX_VALIDITY_MS),
     rejected,
     trigger: "demand",
+  };
+}
+
+/** INVALID_REQUEST when it cannot be an account's id. */
+export function tokenKeyOf(request: { readonly accountId: string; readonly tokenName: string }): SlotKey {
+  if (!isAccountId(request.accountId)) {
+    throw invalid("account_id", "1 to 128 of A-Z a-z 0-9 . _ ~ -, starting with a letter or digit");
+  }
+  return {
+    accountId: request.accountId,
+    slot: request.tokenName === "" ? DEFAULT_SLOT : request.tokenName,
   };
 }

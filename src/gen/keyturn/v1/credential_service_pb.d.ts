@@ -136,40 +136,56 @@ export declare type ProxyRequest = Message<"keyturn.v1.ProxyRequest"> & {
   accountId: string;
 
   /**
+   * Which of the account's tokens; empty is "default".
+   *
    * @generated from field: string token_name = 2;
    */
   tokenName: string;
 
   /**
-   * GET, POST, …
+   * GET, POST, … CONNECT and TRACE are refused.
    *
    * @generated from field: string method = 3;
    */
   method: string;
 
   /**
-   * Below the provider's base URL, starting with "/".
+   * Below the provider's base URL, starting with "/" and percent-encoded, "@" too; empty is the base URL itself. Dot
+   * segments and empty segments are refused, however they are encoded.
    *
    * @generated from field: string path = 4;
    */
   path: string;
 
   /**
+   * Unescaped. Parameters that carry the provider's credential are replaced.
+   *
    * @generated from field: repeated keyturn.v1.HttpField query = 5;
    */
   query: HttpField[];
 
   /**
-   * Hop-by-hop and authorization headers are dropped.
+   * Repeated names are kept. Dropped: Authorization, Proxy-Authorization, Cookie, the headers that carry the provider's
+   * credential, and hop-by-hop ones. Refused: Connection, Content-Length, Host, Transfer-Encoding. An Accept-Encoding
+   * means that the body is wanted as it comes; without one it is never encoded.
    *
    * @generated from field: repeated keyturn.v1.HttpField headers = 6;
    */
   headers: HttpField[];
 
   /**
+   * Empty in a ProxyStream.
+   *
    * @generated from field: bytes body = 7;
    */
   body: Uint8Array;
+
+  /**
+   * ProxyStream only: how long the body will be, for providers that want a Content-Length. Absent: it is sent in chunks.
+   *
+   * @generated from field: optional int64 content_length = 8;
+   */
+  contentLength?: bigint | undefined;
 };
 
 /**
@@ -190,11 +206,16 @@ export declare type ProxyResponse = Message<"keyturn.v1.ProxyResponse"> & {
   status: number;
 
   /**
+   * In the provider's order, repeated names kept, hop-by-hop ones dropped. Names in lower case. Its rate limit is
+   * added in the standard forms: ratelimit-limit, -remaining and -reset, RateLimit and RateLimit-Policy, retry-after.
+   *
    * @generated from field: repeated keyturn.v1.HttpField headers = 2;
    */
   headers: HttpField[];
 
   /**
+   * Empty in a ProxyStream.
+   *
    * @generated from field: bytes body = 3;
    */
   body: Uint8Array;
@@ -245,7 +266,7 @@ export declare type ProxyStreamRequest = Message<"keyturn.v1.ProxyStreamRequest"
    */
   part: {
     /**
-     * First message; its body is empty.
+     * First message.
      *
      * @generated from field: keyturn.v1.ProxyRequest head = 1;
      */
@@ -253,6 +274,8 @@ export declare type ProxyStreamRequest = Message<"keyturn.v1.ProxyStreamRequest"
     case: "head";
   } | {
     /**
+     * No HTTP body is sent when there is none.
+     *
      * @generated from field: bytes chunk = 2;
      */
     value: Uint8Array;
@@ -275,7 +298,7 @@ export declare type ProxyStreamResponse = Message<"keyturn.v1.ProxyStreamRespons
    */
   part: {
     /**
-     * First message; its body is empty.
+     * First message.
      *
      * @generated from field: keyturn.v1.ProxyResponse head = 1;
      */
@@ -287,6 +310,14 @@ export declare type ProxyStreamResponse = Message<"keyturn.v1.ProxyStreamRespons
      */
     value: Uint8Array;
     case: "chunk";
+  } | {
+    /**
+     * After the last chunk, when the provider sent trailers.
+     *
+     * @generated from field: keyturn.v1.HttpTrailers trailers = 3;
+     */
+    value: HttpTrailers;
+    case: "trailers";
   } | { case: undefined; value?: undefined };
 };
 
@@ -295,6 +326,24 @@ export declare type ProxyStreamResponse = Message<"keyturn.v1.ProxyStreamRespons
  * Use `create(ProxyStreamResponseSchema)` to create a new message.
  */
 export declare const ProxyStreamResponseSchema: GenMessage<ProxyStreamResponse>;
+
+/**
+ * HttpTrailers are fields after a body (RFC 9110 §6.5).
+ *
+ * @generated from message keyturn.v1.HttpTrailers
+ */
+export declare type HttpTrailers = Message<"keyturn.v1.HttpTrailers"> & {
+  /**
+   * @generated from field: repeated keyturn.v1.HttpField fields = 1;
+   */
+  fields: HttpField[];
+};
+
+/**
+ * Describes the message keyturn.v1.HttpTrailers.
+ * Use `create(HttpTrailersSchema)` to create a new message.
+ */
+export declare const HttpTrailersSchema: GenMessage<HttpTrailers>;
 
 /**
  * CredentialService is what apps call: tokens, and calls made with them. Data listener.
@@ -321,10 +370,16 @@ export declare const CredentialService: GenService<{
     output: typeof GetTokenResponseSchema;
   },
   /**
-   * Proxy makes one HTTP call at the provider as the account; the caller never sees the token.
+   * Proxy makes one HTTP call at the provider as the account; the caller never sees the token. The call's deadline is
+   * its time limit, 60 s without one (`limits.max_wait`); its end ends the request at the provider. When the provider
+   * says that the token has ended (its file knows how; 401 unless it says otherwise), the token is refreshed and the call
+   * made once more; nothing else is ever sent twice. Redirects are followed (RFC 9110 §15.4) to the provider's allowed
+   * hosts, without the token where it is another origin; every other redirect is the answer.
    *
-   * Errors: as GetToken, and PERMISSION_DENIED (DESTINATION_NOT_ALLOWED), RESOURCE_EXHAUSTED (BODY_TOO_LARGE). A
-   * provider's own error status is an answer, not an error. UNIMPLEMENTED in this version.
+   * Errors: as GetToken, and PERMISSION_DENIED (DESTINATION_NOT_ALLOWED), RESOURCE_EXHAUSTED (BODY_TOO_LARGE: the request,
+   * or an answer beyond `limits.max_response_bytes`). A provider's own error status, 429 too, is an answer and no error.
+   * UNAVAILABLE and DEADLINE_EXCEEDED say in ErrorInfo.metadata["sent"] whether the provider may have seen the request:
+   * "no" or "maybe".
    *
    * @generated from rpc keyturn.v1.CredentialService.Proxy
    */
@@ -334,9 +389,12 @@ export declare const CredentialService: GenService<{
     output: typeof ProxyResponseSchema;
   },
   /**
-   * ProxyStream is Proxy for large or streaming bodies. The first message of each direction is the head.
+   * ProxyStream is Proxy for large or streaming bodies, which pass through as fast as the slower side takes them. The
+   * first message of each direction is the head; chunks follow, best of 64 KiB. Without a deadline it lasts as long as
+   * both sides go on; only the beginning of the answer is waited for no longer than `limits.max_wait`. The call is made
+   * again after a refresh while the body sent so far is at most 256 KiB.
    *
-   * Errors: as Proxy. UNIMPLEMENTED in this version.
+   * Errors: as Proxy. An answer that breaks off in the middle ends the stream with UNAVAILABLE.
    *
    * @generated from rpc keyturn.v1.CredentialService.ProxyStream
    */

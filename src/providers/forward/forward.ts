@@ -1,0 +1,256 @@
+import type { Clock } from "../../clock.ts";
+import { isReason, KeyturnError } from "../../errors.ts";
+import type { Forward, Forwarded, ForwardedCall, HttpFields } from "../../tokens/forwarding.ts";
+import { judge, MAX_EXPRESSION_INPUT_BYTES, type ReadAnswer, readAnswer, readHead } from "../answer.ts";
+import { fieldLookup } from "../fields.ts";
+import type { Catalogue } from "../load.ts";
+import type { Provider } from "../provider.ts";
+import { isThrottled, type RateLimits, rateLimitsOf } from "../rate-limit.ts";
+import { rateLimitHeaders } from "../rate-limit-headers.ts";
+import { allowedHostsFor } from "../request.ts";
+import { renderHeader } from "../template.ts";
+import { answerHeaders, checkedHeaders, requestHeaders } from "./headers.ts";
+import { peek } from "./peek.ts";
+import { type Hop, redirected, type Start } from "./redirect.ts";
+import { checkedPath, checkedQuery, targetUrl } from "./target.ts";
+
+/** A request as this room hands it to the guarded way out. */
+interface Outward {
+  readonly method: string;
+  readonly url: string;
+  readonly headers: HttpFields;
+  readonly allowedHosts: string[];
+  readonly allowLoopback: boolean;
+  readonly timeoutMs: number;
+  readonly keepEncoding: boolean;
+  readonly signal: AbortSignal;
+}
+
+interface Head {
+  readonly kind: "answer";
+  readonly status: number;
+  readonly headers: HttpFields;
+  readonly requestedAtMs: number;
+  readonly receivedAtMs: number;
+}
+
+interface Unanswered {
+  readonly kind: "not_sent" | "unknown";
+  readonly cause: string;
+}
+
+type Whole = Head & { readonly body: Uint8Array };
+type Streamed = Head & {
+  readonly body: AsyncIterable<Uint8Array>;
+  readonly trailers: () => HttpFields;
+  readonly cancel: () => void;
+};
+type Answer = Whole | Streamed;
+
+/** The guarded way out. */
+export interface Outlet {
+  request(
+    r: Outward & {
+      readonly body: Uint8Array | undefined;
+      readonly fresh: boolean;
+      readonly maxBodyBytes: number;
+    },
+  ): Promise<Whole | Unanswered>;
+  stream(
+    r: Outward & {
+      readonly body: Uint8Array | AsyncIterable<Uint8Array> | undefined;
+      readonly bodyBytes: number | undefined;
+      readonly answerWithinMs: number;
+    },
+  ): Promise<Streamed | Unanswered>;
+}
+
+export interface ForwardDeps {
+  /** The catalogue as it is now. */
+  readonly catalogue: () => Catalogue;
+  readonly outlet: Outlet;
+  readonly clock: Pick<Clock, "boot">;
+}
+
+const MAX_REDIRECTS = 5;
+
+/** Calls at the providers' APIs, as their files describe them. */
+export function createForward(deps: ForwardDeps): Forward {
+  return async (call) => {
+    const provider = deps.catalogue().get(call.provider);
+    if (provider === undefined) {
+      throw new KeyturnError("PROVIDER_NOT_FOUND", "The provider's file is missing.", {
+        metadata: { provider: call.provider },
+      });
+    }
+    const { start, first } = setOut(provider, call);
+    let hop = first;
+    let answer = await send(deps, provider, call, hop);
+    for (let followed = 0; followed < MAX_REDIRECTS; followed += 1) {
+      const next = redirected(start, hop, answer);
+      if (next === undefined) break;
+      const answered = await send(deps, provider, call, next).catch(unlessNotAllowed);
+      // What leads where nothing may go is for the caller to see, not to be followed.
+      if (answered === undefined) break;
+      cancelOf(answer)();
+      answer = answered;
+      hop = next;
+    }
+    return forwarded(provider, answer);
+  };
+}
+
+function unlessNotAllowed(error: unknown): undefined {
+  if (!isReason(error, "DESTINATION_NOT_ALLOWED")) throw error;
+}
+
+/** The call as it goes out first; everything the caller sent is checked here. */
+function setOut(provider: Provider, call: ForwardedCall): { readonly start: Start; readonly first: Hop } {
+  const path = checkedPath(call.path);
+  const query = checkedQuery(call.query);
+  const credential = call.credential.reveal();
+  const restricted = call.permits !== undefined;
+  const asked = checkedHeaders(call.headers, Object.keys(credential.headers), restricted);
+  if (call.baseUrl === "") {
+    throw new KeyturnError(
+      "DESTINATION_NOT_ALLOWED",
+      "The provider's file names no base URL that this account's fields make whole.",
+      { metadata: { cause: "no_base_url", provider: provider.name } },
+    );
+  }
+  const base = new URL(call.baseUrl);
+  const lookup = fieldLookup(provider.fields, call.fields);
+  const defaults = provider.proxy.headers.map(
+    ([name, template]) => [name, renderHeader(name, template, lookup)] as const,
+  );
+  return {
+    start: { base, parameters: credential.queryParameters, permits: call.permits },
+    first: {
+      method: call.method.toUpperCase(),
+      url: targetUrl(base, path, query, credential.queryParameters),
+      headers: requestHeaders(asked, defaults, credential.headers),
+      body: call.body,
+      atHome: true,
+    },
+  };
+}
+
+async function send(
+  { outlet, clock }: ForwardDeps,
+  provider: Provider,
+  call: ForwardedCall,
+  hop: Hop,
+): Promise<Answer> {
+  const outward: Outward = {
+    method: hop.method,
+    url: hop.url.href,
+    headers: hop.headers,
+    allowedHosts: allowedHostsFor(provider, call.fields, hop.url),
+    allowLoopback: provider.allowLoopback,
+    timeoutMs: Math.max(0, call.untilBootMs - clock.boot()),
+    // Who names codings wants them; for everybody else the body is plain.
+    keepEncoding: hop.headers.some(([name]) => name.toLowerCase() === "accept-encoding"),
+    signal: call.signal,
+  };
+  const sent = await (call.maxBodyBytes === undefined || isStream(hop.body)
+    ? outlet.stream({
+        ...outward,
+        body: hop.body,
+        bodyBytes: call.bodyBytes,
+        answerWithinMs: call.answerWithinMs,
+      })
+    : outlet.request({ ...outward, body: hop.body, fresh: false, maxBodyBytes: call.maxBodyBytes }));
+  if (sent.kind === "answer") return sent;
+  throw unanswered(sent, provider, call);
+}
+
+function isStream(body: Hop["body"]): body is AsyncIterable<Uint8Array> {
+  return body !== undefined && !(body instanceof Uint8Array);
+}
+
+/** Why there is no answer, and whether the provider may have seen the request. */
+function unanswered({ kind, cause }: Unanswered, provider: Provider, call: ForwardedCall): KeyturnError {
+  const sent = kind === "not_sent" ? "no" : "maybe";
+  const metadata = { cause, sent, provider: provider.name };
+  if (cause === "body_too_large") {
+    const limit = String(call.maxBodyBytes ?? 0);
+    return new KeyturnError(
+      "BODY_TOO_LARGE",
+      `The provider's answer is larger than ${limit} bytes; ProxyStream has no such limit.`,
+      { metadata: { ...metadata, limit } },
+    );
+  }
+  if (cause === "request_length_mismatch") {
+    return new KeyturnError("INVALID_REQUEST", "The body is not as long as content_length says.", {
+      violations: [{ field: "content_length", description: "the number of bytes that follow in chunks" }],
+    });
+  }
+  if (cause === "timeout") {
+    return new KeyturnError("WAIT_TIMED_OUT", "The provider did not answer within the deadline.", {
+      metadata,
+    });
+  }
+  if (cause === "closed") {
+    return new KeyturnError("SHUTTING_DOWN", "The sidecar is shutting down.", { metadata });
+  }
+  const text =
+    sent === "no"
+      ? "The provider could not be reached; nothing was sent."
+      : "The provider gave no whole answer; it may have acted on the request.";
+  return new KeyturnError("PROVIDER_UNAVAILABLE", text, { metadata });
+}
+
+async function forwarded(provider: Provider, answer: Answer): Promise<Forwarded> {
+  const { body, whole } = await beginning(provider, answer);
+  const read = whole === undefined ? readHead(answer) : readAnswer({ ...answer, body: whole });
+  const { rateLimits } = provider.response;
+  const throttled = isThrottled(read, rateLimits);
+  const limits = rateLimitsOf(read, rateLimits);
+  return {
+    status: answer.status,
+    headers: withLimits(answerHeaders(answer.headers), limits, throttled),
+    body,
+    trailers: "trailers" in answer ? () => answerHeaders(answer.trailers()) : () => [],
+    rateLimit: limits,
+    tokenEnded: !throttled && tokenEnded(provider, read),
+    cancel: cancelOf(answer),
+  };
+}
+
+/** The provider's trouble says nothing of a token, whatever else the answer looks like. */
+function tokenEnded({ proxy }: Provider, read: ReadAnswer): boolean {
+  return read.status < 500 && (judge(proxy.tokenEnded, read) ?? read.status === 401);
+}
+
+/** The provider's own stay, but for those whose standard meaning they may not have. */
+function withLimits(headers: HttpFields, limits: RateLimits | undefined, throttled: boolean): HttpFields {
+  if (limits === undefined) return headers;
+  const standard = rateLimitHeaders(limits, throttled);
+  return [...headers.filter(([name]) => standard.every(([other]) => other !== name)), ...standard];
+}
+
+/** The body, as far as the file's expressions look into it. */
+async function beginning(
+  provider: Provider,
+  answer: Answer,
+): Promise<{ readonly body: Forwarded["body"]; readonly whole: Uint8Array | undefined }> {
+  const { body } = answer;
+  if (!looksIntoBodies(provider) || !isJson(answer)) return { body, whole: undefined };
+  return body instanceof Uint8Array ? { body, whole: body } : peek(body, MAX_EXPRESSION_INPUT_BYTES);
+}
+
+function looksIntoBodies({ proxy, response: { rateLimits } }: Provider): boolean {
+  const { windows, retryAfter, throttled } = rateLimits;
+  if (proxy.tokenEnded !== undefined || throttled !== undefined) return true;
+  const sources = windows.flatMap(({ limit, remaining, used, reset }) => [limit, remaining, used, reset]);
+  return [retryAfter, ...sources].some((source) => source !== undefined && "expression" in source);
+}
+
+function isJson({ headers }: Head): boolean {
+  const type = headers.find(([name]) => name === "content-type")?.[1] ?? "";
+  return /^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(type);
+}
+
+function cancelOf(answer: Answer): () => void {
+  return "cancel" in answer ? answer.cancel : () => undefined;
+}

@@ -1,0 +1,114 @@
+import { invalid } from "../../errors.ts";
+import type { HttpFields } from "../../tokens/forwarding.ts";
+
+const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+const MAX_HEADERS = 128;
+const MAX_HEADER_BYTES = 32_768;
+
+/** They frame the message or name another host: whoever sends them means something else than what would happen. */
+const REFUSED: ReadonlySet<string> = new Set(["connection", "content-length", "host", "transfer-encoding"]);
+
+/** Of one connection only (RFC 9110 §7.6.1), which is not the one to the provider. */
+const HOP_BY_HOP: ReadonlySet<string> = new Set([
+  "connection",
+  "expect",
+  "http2-settings",
+  "keep-alive",
+  "proxy-authenticate",
+  "proxy-authentication-info",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+]);
+
+/** Credentials; the only ones that are sent are the account's. */
+const CREDENTIALS: ReadonlySet<string> = new Set([
+  "authorization",
+  "cookie",
+  "cookie2",
+  "proxy-authorization",
+]);
+
+/** They make another method or path of the request that the policy has seen. */
+const OVERRIDES: ReadonlySet<string> = new Set([
+  "x-http-method",
+  "x-http-method-override",
+  "x-method-override",
+  "x-original-url",
+  "x-rewrite-url",
+]);
+
+/** What may be told to another host than the one the caller meant. */
+const HARMLESS =
+  /^(?:accept|accept-encoding|accept-language|range|user-agent|if-(?:match|none-match|modified-since|unmodified-since|range))$/;
+
+/** Many servers read `x_api_key` as `x-api-key` (RFC 3875 §4.1.18). */
+function plainName(name: string): string {
+  return name.toLowerCase().replaceAll("_", "-");
+}
+
+function isFieldValue(value: string): boolean {
+  for (let i = 0; i < value.length; i += 1) {
+    const code = value.charCodeAt(i);
+    if ((code < 0x20 && code !== 0x09) || code === 0x7f || code > 0xff) return false;
+  }
+  return true;
+}
+
+/** A caller's headers without those that are not its to send; INVALID_REQUEST names one that nobody may send. */
+export function checkedHeaders(
+  headers: HttpFields,
+  credential: readonly string[],
+  restricted: boolean,
+): HttpFields {
+  if (headers.length > MAX_HEADERS) throw invalid("headers", `at most ${MAX_HEADERS}`);
+  const injected = new Set(credential.map(plainName));
+  let bytes = 0;
+  const kept = headers.filter(([name, value], at) => {
+    if (!TOKEN.test(name)) throw invalid(`headers[${at}].name`, "must be an HTTP token (RFC 9110 §5.6.2)");
+    const plain = plainName(name);
+    if (REFUSED.has(plain)) throw invalid(`headers[${at}].name`, `${plain} is written by the sidecar`);
+    if (restricted && OVERRIDES.has(plain)) {
+      throw invalid(`headers[${at}].name`, `${plain} is not for callers whose methods or paths are limited`);
+    }
+    if (!isFieldValue(value)) {
+      throw invalid(`headers[${at}].value`, "has characters that no header may have (CR, LF, NUL …)");
+    }
+    bytes += name.length + value.length;
+    return !HOP_BY_HOP.has(plain) && !CREDENTIALS.has(plain) && !injected.has(plain);
+  });
+  if (bytes > MAX_HEADER_BYTES) throw invalid("headers", `at most ${MAX_HEADER_BYTES} bytes together`);
+  return kept;
+}
+
+/** The caller's, then the provider file's own where the caller has not said otherwise, then the credential. */
+export function requestHeaders(
+  asked: HttpFields,
+  defaults: HttpFields,
+  credential: Readonly<Record<string, string>>,
+): HttpFields {
+  const named = new Set(asked.map(([name]) => name.toLowerCase()));
+  const own = [
+    ["user-agent", "keyturn"] as const,
+    ...defaults.map(([name, value]) => [name, value] as const),
+  ];
+  const last = new Map(own.map(([name, value]) => [name.toLowerCase(), value]));
+  for (const name of Object.keys(credential)) last.delete(name.toLowerCase());
+  return [...asked, ...[...last].filter(([name]) => !named.has(name)), ...Object.entries(credential)];
+}
+
+/** What is left of a request's headers when it is sent on to another origin. */
+export function headersElsewhere(headers: HttpFields): HttpFields {
+  return headers.filter(([name]) => HARMLESS.test(name.toLowerCase()));
+}
+
+/** A provider's headers as they go on to the caller. */
+export function answerHeaders(headers: HttpFields): HttpFields {
+  const named = headers
+    .filter(([name]) => name === "connection")
+    .flatMap(([, value]) => value.toLowerCase().split(","))
+    .map((name) => name.trim());
+  return headers.filter(([name]) => !HOP_BY_HOP.has(name) && !named.includes(name));
+}

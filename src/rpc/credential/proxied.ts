@@ -1,0 +1,138 @@
+import { fromBinary } from "@bufbuild/protobuf";
+import type { Clock } from "../../clock.ts";
+import { KeyturnError } from "../../errors.ts";
+import {
+  type GetTokenResponse,
+  GetTokenResponseSchema,
+  type HttpField,
+  type ProxyRequest,
+} from "../../gen/keyturn/v1/credential_service_pb.js";
+import type { Account } from "../../tokens/account.ts";
+import type { Broker } from "../../tokens/broker.ts";
+import type { Forward, Forwarded, ForwardedCall, HttpFields } from "../../tokens/forwarding.ts";
+import { Secret } from "../../tokens/secret.ts";
+import { parseRevision } from "../../tokens/token.ts";
+import type { StreamCall } from "../call.ts";
+import { requireRequest, requireSight } from "../policy.ts";
+import type { Sight } from "../sight.ts";
+import { tokenKeyOf } from "./get-token.ts";
+
+export interface ProxyDeps {
+  readonly broker: Pick<Broker, "account" | "getToken">;
+  readonly sight: Sight;
+  readonly clock: Clock;
+  readonly forward: Forward;
+  /** Longest wait of a caller without a deadline. */
+  readonly maxWaitMs: number;
+  /** Of the body of an answer that is not streamed. */
+  readonly maxResponseBytes: number;
+  /** Counts an opened answer for the audit trail. */
+  readonly opened: (accountId: string, caller: string, purpose: string) => void;
+}
+
+/** The body of a call, and whether it can be sent from its beginning once more. */
+export interface Body {
+  readonly content: ForwardedCall["body"];
+  readonly canBeSentAgain: () => boolean;
+}
+
+/** How the call's answer is wanted, and until when (boot clock) the call may take. */
+export type Wanted = Pick<ForwardedCall, "maxBodyBytes" | "untilBootMs">;
+
+/** An account's token, and where it may be used. */
+interface Granted {
+  readonly token: GetTokenResponse;
+  readonly account: Account;
+}
+
+/**
+ * Makes the call with the account's token, and once more with a refreshed one when the provider says that the token has
+ * ended: the same path as a caller's `rejected_revision`, so that many such answers cause one refresh.
+ */
+export async function proxied(
+  deps: ProxyDeps,
+  request: ProxyRequest,
+  call: StreamCall,
+  body: Body,
+  wanted: Wanted,
+): Promise<Forwarded> {
+  requireRequest(call.caller, request);
+  await deps.sight.check(call.caller, request.accountId);
+  const send = ({ token, account }: Granted) =>
+    deps.forward(callAs(token, account, deps, request, call, body, wanted));
+  const first = await granted(deps, request, call, undefined);
+  const answer = await send(first);
+  if (!answer.tokenEnded || !body.canBeSentAgain()) return answer;
+  try {
+    const second = await granted(deps, request, call, first.token.revision);
+    if (second.token.revision === first.token.revision) return answer;
+    answer.cancel();
+    return await send(second);
+  } catch (error) {
+    answer.cancel();
+    throw error;
+  }
+}
+
+async function granted(
+  deps: ProxyDeps,
+  request: ProxyRequest,
+  call: StreamCall,
+  rejectedRevision: string | undefined,
+): Promise<Granted> {
+  const ask = {
+    key: tokenKeyOf(request),
+    minValidityMs: 0,
+    rejected: rejectedRevision === undefined ? undefined : parseRevision(rejectedRevision),
+    trigger: "demand",
+  } as const;
+  const bytes = await deps.broker.getToken(ask, {
+    untilBootMs: Math.min(call.untilBootMs, deps.clock.boot() + deps.maxWaitMs),
+    actor: { caller: call.caller.name, purpose: "proxy" },
+  });
+  deps.opened(request.accountId, call.caller.name, "proxy");
+  const token = fromBinary(GetTokenResponseSchema, bytes);
+  const account = await deps.broker.account(request.accountId);
+  // Meanwhile the account may have been deleted, and made anew as somebody else's.
+  if (account === undefined || account.incarnation !== parseRevision(token.revision).incarnation) {
+    throw new KeyturnError("REFRESH_UNCERTAIN", "The account keeps changing; try again.", {
+      metadata: { cause: "unsettled", account_id: request.accountId },
+    });
+  }
+  const { tenant, provider } = account;
+  requireSight(call.caller, { tenant, provider, account: request.accountId });
+  return { token, account };
+}
+
+function callAs(
+  token: GetTokenResponse,
+  account: Account,
+  deps: ProxyDeps,
+  request: ProxyRequest,
+  { caller, signal }: StreamCall,
+  body: Body,
+  wanted: Wanted,
+): ForwardedCall {
+  return {
+    ...wanted,
+    provider: account.provider,
+    fields: token.fields,
+    baseUrl: token.baseUrl,
+    credential: new Secret({ headers: token.headers, queryParameters: token.queryParameters }),
+    method: request.method,
+    path: request.path,
+    query: pairsOf(request.query),
+    headers: pairsOf(request.headers),
+    body: body.content,
+    bodyBytes: request.contentLength === undefined ? undefined : Number(request.contentLength),
+    answerWithinMs: deps.maxWaitMs,
+    signal,
+    permits: caller.isRequestRestricted
+      ? (method, path) => path !== undefined && caller.mayRequest({ method, path })
+      : undefined,
+  };
+}
+
+function pairsOf(fields: readonly HttpField[]): HttpFields {
+  return fields.map(({ name, value }) => [name, value]);
+}

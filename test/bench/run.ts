@@ -7,6 +7,7 @@ import { coldStartBenchmark } from "./cold-start.ts";
 import { eventLoopBenchmark } from "./event-loop.ts";
 import { type Results, table } from "./figure.ts";
 import { getTokenBenchmark } from "./get-token.ts";
+import { kekBenchmark } from "./kek.ts";
 import { memoryBenchmark } from "./memory.ts";
 import { refreshesBenchmark } from "./refreshes.ts";
 import { waitersBenchmark } from "./waiters.ts";
@@ -19,6 +20,7 @@ const ALL: readonly Benchmark[] = [
   memoryBenchmark,
   accountsBenchmark,
   refreshesBenchmark,
+  kekBenchmark,
 ];
 
 const { values } = parseArgs({

@@ -19,6 +19,15 @@ interface Waiting<I, O> {
   readonly signal: AbortSignal;
   readonly resolve: (value: O) => void;
   readonly reject: (error: unknown) => void;
+  /** Undefined while it is in the queue. */
+  batch: Batch | undefined;
+}
+
+/** A request on its way. */
+interface Batch {
+  /** How many of its items somebody still waits for. */
+  waiting: number;
+  readonly abandoned: AbortController;
 }
 
 /** Nothing waits for company: an item goes at once, unless enough requests are on their way already. */
@@ -32,45 +41,54 @@ export class Batcher<I, O> {
   }
 
   /** Rejects with the signal's reason when that aborts first. */
-  ask(item: I, signal: AbortSignal): Promise<O> {
-    return new Promise((resolve, reject) => {
-      if (signal.aborted) return reject(signal.reason);
-      const waiting: Waiting<I, O> = { item, signal, resolve, reject };
-      signal.addEventListener(
-        "abort",
-        () => {
-          this.#queue = this.#queue.filter((other) => other !== waiting);
-          reject(signal.reason);
-        },
-        { once: true },
-      );
-      this.#queue.push(waiting);
-      this.#next();
-    });
+  async ask(item: I, signal: AbortSignal): Promise<O> {
+    signal.throwIfAborted();
+    const { promise, resolve, reject } = Promise.withResolvers<O>();
+    const waiting: Waiting<I, O> = { item, signal, resolve, reject, batch: undefined };
+    const leave = () => this.#leave(waiting);
+    signal.addEventListener("abort", leave);
+    this.#queue.push(waiting);
+    this.#next();
+    try {
+      return await promise;
+    } finally {
+      signal.removeEventListener("abort", leave);
+    }
+  }
+
+  #leave(waiting: Waiting<I, O>): void {
+    waiting.reject(waiting.signal.reason);
+    const { batch } = waiting;
+    if (batch === undefined) {
+      this.#queue = this.#queue.filter((other) => other !== waiting);
+      return;
+    }
+    batch.waiting -= 1;
+    if (batch.waiting === 0) batch.abandoned.abort();
   }
 
   #next(): void {
     const { maxItems, maxRequests } = this.#options;
     if (this.#queue.length === 0 || this.#onTheirWay >= maxRequests) return;
-    const batch = this.#queue.splice(0, maxItems);
+    const askers = this.#queue.splice(0, maxItems);
     this.#onTheirWay += 1;
-    void this.#send(batch).finally(() => {
+    void this.#send(askers).finally(() => {
       this.#onTheirWay -= 1;
       this.#next();
     });
   }
 
-  async #send(batch: readonly Waiting<I, O>[]): Promise<void> {
+  async #send(askers: readonly Waiting<I, O>[]): Promise<void> {
+    const batch: Batch = { waiting: askers.length, abandoned: new AbortController() };
+    for (const asker of askers) asker.batch = batch;
     try {
-      const outcomes = await this.#options.send(
-        batch.map(({ item }) => item),
-        whenAllAborted(batch.map(({ signal }) => signal)),
-      );
-      batch.forEach((waiting, at) => {
-        this.#settle(waiting, outcomes[at]);
+      const items = askers.map(({ item }) => item);
+      const outcomes = await this.#options.send(items, batch.abandoned.signal);
+      askers.forEach((asker, at) => {
+        this.#settle(asker, outcomes[at]);
       });
     } catch (error) {
-      for (const { reject } of batch) reject(error);
+      for (const { reject } of askers) reject(error);
     }
   }
 
@@ -80,21 +98,4 @@ export class Batcher<I, O> {
     else if (signal.aborted) this.#options.late(outcome.value);
     else resolve(outcome.value);
   }
-}
-
-/** Aborts when nobody is left who waits. */
-function whenAllAborted(signals: readonly AbortSignal[]): AbortSignal {
-  const all = new AbortController();
-  let left = signals.length;
-  for (const signal of signals) {
-    signal.addEventListener(
-      "abort",
-      () => {
-        left -= 1;
-        if (left === 0) all.abort();
-      },
-      { once: true },
-    );
-  }
-  return all.signal;
 }

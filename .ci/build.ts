@@ -1,4 +1,4 @@
-import { chmodSync, cpSync, mkdirSync, rmSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { build, type Plugin } from "esbuild";
 
@@ -17,7 +17,7 @@ const ${META} = { url: require("node:url").pathToFileURL(__filename).href, dirna
 const apart: Plugin = {
   name: "apart",
   setup: ({ onResolve }) =>
-    onResolve({ filter: /^(undici|node-vault)$/ }, ({ kind, path }) =>
+    onResolve({ filter: /^(undici|node-vault|etcd3)$/ }, ({ kind, path }) =>
       kind === "dynamic-import" ? { path: `./${path}.cjs`, external: true } : undefined,
     ),
 };
@@ -31,6 +31,18 @@ const withoutAxios: Plugin = {
   },
 };
 
+// etcd3 reads its protos from a folder beside its own; in the bundle they lie beside it.
+const etcdProtos: Plugin = {
+  name: "etcd-protos",
+  setup: ({ onLoad }) =>
+    onLoad({ filter: /etcd3\/lib\/connection-pool\.js$/ }, ({ path }) => {
+      const text = readFileSync(path, "utf8");
+      const here = "${__dirname}/../proto/rpc.proto";
+      if (!text.includes(here)) throw new Error(`${path} looks for its protos elsewhere`);
+      return { contents: text.replace(here, "${__dirname}/proto/etcd/rpc.proto") };
+    }),
+};
+
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist, { recursive: true });
 await build({
@@ -39,6 +51,7 @@ await build({
     "store-worker": join(root, "src/store/embedded/worker.ts"),
     undici: "undici",
     "node-vault": "node-vault",
+    etcd3: "etcd3",
   },
   outdir: dist,
   outExtension: { ".js": ".cjs" },
@@ -48,7 +61,7 @@ await build({
   format: "cjs",
   define: { "import.meta": META },
   banner: { js: banner },
-  plugins: [apart, withoutAxios],
+  plugins: [apart, withoutAxios, etcdProtos],
   // Names stay as they are, for stack traces. Licences go to a file of their own: one letter in them that is not ASCII
   // would double the memory that the text takes.
   minifyWhitespace: true,
@@ -58,5 +71,6 @@ await build({
   logLevel: "warning",
 });
 cpSync(join(root, "providers"), join(dist, "providers"), { recursive: true });
+cpSync(join(root, "node_modules/etcd3/proto"), join(dist, "proto/etcd"), { recursive: true });
 cpSync(join(root, "proto/keyturn/v1"), join(dist, "proto/keyturn/v1"), { recursive: true });
 chmodSync(join(dist, "keyturn.cjs"), 0o755);

@@ -25,9 +25,10 @@ import { type RunningServers, startServers } from "./rpc/servers.ts";
 import { createSealer, type KekAct } from "./seal/envelope.ts";
 import { createProcessSeal } from "./seal/process-seal.ts";
 import { checkEpoch, instanceOf, openStateDir } from "./state.ts";
-import { type EmbeddedStore, openEmbeddedStore } from "./store/embedded/open.ts";
+import { type OpenStore, openStore } from "./stores.ts";
 import { Heart } from "./tokens/heart.ts";
 import { Keys } from "./tokens/keys.ts";
+import { Membership } from "./tokens/membership.ts";
 import { key } from "./tokens/records.ts";
 import type { World } from "./tokens/world.ts";
 import { uuidV7 } from "./uuid.ts";
@@ -72,11 +73,13 @@ export async function startSidecar({
   let catalogue = readProviders(directories);
   const undo: (() => Promise<unknown>)[] = [];
   try {
-    const store = await openEmbeddedStore({
-      directory: stateDir,
-      environment: config.environment,
+    let heart: Heart | undefined;
+    const store = await openStore({
+      config,
+      stateDir,
       clock,
-      report: (error) => log("store", {}, error),
+      log,
+      onGap: () => void heart?.forgetAll(),
     });
     undo.push(() => store.close());
     const journal = await openJournal({ directory: join(stateDir, "journal") });
@@ -111,11 +114,13 @@ export async function startSidecar({
       send: (request) => egress.request(request),
       now: () => clock.now(),
     });
+    const newId = () => randomBytes(12).toString("base64url");
+    const membership = await joinMembers(config, store, instance, { clock, newId, log });
     const world = around({
       instance,
       clock,
       random: Math.random,
-      newId: () => randomBytes(12).toString("base64url"),
+      newId,
       store: store.store,
       events: store.events,
       sealer,
@@ -124,14 +129,17 @@ export async function startSidecar({
       vault: createProcessSeal(),
       render: answerRenderer(vendors),
       report: log,
+      ...(membership === undefined ? {} : { isGone: (other: string) => membership.isGone(other) }),
+      ...(config.cache.max_stale === undefined ? {} : { maxStaleMs: config.cache.max_stale }),
       maxKnownAccounts: config.cache.max_accounts,
       defaultMaxConcurrent: config.refresh.max_concurrent,
     });
-    const heart = new Heart(world);
+    const beating = new Heart(world, membership);
+    heart = beating;
     const keys = new Keys(world, kek, sealer);
     const servers = await startServers({
       world,
-      heart,
+      heart: beating,
       keys,
       environment: config.environment,
       limits: config.limits,
@@ -144,7 +152,7 @@ export async function startSidecar({
       },
       opened: (account, caller, purpose) => {
         audit.warmOpen(account, caller, purpose);
-        heart.rounds.noteUse(account);
+        beating.rounds.noteUse(account);
       },
       forward: createForward({ catalogue: () => catalogue, outlet: egress, clock }),
       act: actRecorder(audit),
@@ -165,7 +173,13 @@ export async function startSidecar({
       },
     });
     const housekeeping = keepHouse(store, audit, instance, clock, log);
-    await heart.start();
+    await beating.start();
+    const leaving = new AbortController();
+    const membersKept = membership?.run(leaving.signal, (shards) => void beating.takeShards(shards));
+    undo.push(async () => {
+      leaving.abort();
+      await membersKept;
+    });
     servers.setServing(true);
     log("ready", { instance, data: servers.data, admin: servers.admin });
     return {
@@ -176,12 +190,27 @@ export async function startSidecar({
         catalogue = readProviders(directories);
         log("provider files read again", { count: catalogue.names.length });
       },
-      stop: () => stopSidecar({ heart, servers, housekeeping, undo, graceMs: config.shutdown_grace, log }),
+      stop: () =>
+        stopSidecar({ heart: beating, servers, housekeeping, undo, graceMs: config.shutdown_grace, log }),
     };
   } catch (error) {
     for (const close of undo.reverse()) await close().catch(() => undefined);
     throw error;
   }
+}
+
+/** Among several sidecars: says that this one is there. Undefined where there is only one. */
+async function joinMembers(
+  { roles }: Config,
+  { store, session }: OpenStore,
+  instance: string,
+  { clock, newId, log }: { readonly clock: Clock; readonly newId: () => string; readonly log: Log },
+): Promise<Membership | undefined> {
+  if (session === undefined) return undefined;
+  const host = hostname();
+  const membership = new Membership({ store, clock, session, instance, host, roles, newId, report: log });
+  await membership.join();
+  return membership;
 }
 
 function readProviders(directories: readonly string[]): Catalogue {
@@ -280,7 +309,7 @@ function textOf(catalogue: Catalogue, name: string): string | undefined {
 const CUT = "audit.tail_missing";
 
 /** The newest record of this instance's trail that the store was told of. */
-async function rememberedHead({ store }: EmbeddedStore, instance: string): Promise<ChainHead | undefined> {
+async function rememberedHead({ store }: OpenStore, instance: string): Promise<ChainHead | undefined> {
   const at = key("audit_head", instance);
   const head = (await store.read([at])).get(at)?.value;
   return head === undefined ? undefined : { seq: head.seq, hash: head.hash };
@@ -306,7 +335,7 @@ async function noticeCut(audit: Audit, remembered: ChainHead | undefined, log: L
 
 /** Old events go, and the store learns the audit chain's head, so that a cut tail is found. */
 function keepHouse(
-  store: EmbeddedStore,
+  store: OpenStore,
   audit: Audit,
   instance: string,
   clock: Clock,

@@ -29,6 +29,54 @@ const list = z
   .union([z.array(z.string()), z.string().transform((text) => text.split(","))], "a list of texts")
   .default([]);
 
+/** One or more; in the environment and in flags separated by commas. */
+function someOf<T extends z.ZodType>(of: T) {
+  const split = (value: unknown) => (typeof value === "string" ? value.split(",") : value);
+  return z.preprocess(split, z.array(of).min(1));
+}
+
+const endpoint = z
+  .string()
+  .regex(/^https?:\/\/[^/?#@]+$/, "an etcd endpoint such as https://etcd-0:2379, without path or login");
+
+const store = z
+  .strictObject({
+    /** `embedded`: one sidecar on its state directory. `etcd`: many sidecars, one truth. */
+    backend: z.enum(["embedded", "etcd"]).default("embedded"),
+    /** Of etcd; all `https` or all `http`. */
+    endpoints: someOf(endpoint).optional(),
+    /** Before all of Keyturn's keys, in an etcd that others use too. */
+    prefix: z
+      .string()
+      .regex(/^(\/[A-Za-z0-9._-]+)*$/, "empty, or a path such as /apps/one")
+      .default(""),
+    username: z.string().min(1).optional(),
+    password_file: z.string().optional(),
+    tls: z
+      .strictObject({
+        /** Default: the system's authorities. */
+        ca_file: z.string().optional(),
+        /** This sidecar's own certificate, where etcd asks for one. */
+        certificate_file: z.string().optional(),
+        key_file: z.string().optional(),
+      })
+      .optional(),
+  })
+  .superRefine((value, { addIssue }) => {
+    const wrong = (path: string, message: string) =>
+      addIssue({ code: "custom", path: path.split("."), message });
+    if (value.backend === "etcd" && value.endpoints === undefined)
+      wrong("endpoints", "where etcd is, such as [https://etcd-0:2379]");
+    if (new Set(value.endpoints?.map((one) => one.startsWith("https:"))).size > 1)
+      wrong("endpoints", "all https or all http");
+    if ((value.username === undefined) !== (value.password_file === undefined))
+      wrong("password_file", "username and password_file, both or neither");
+    if ((value.tls?.certificate_file === undefined) !== (value.tls?.key_file === undefined))
+      wrong("tls.key_file", "certificate_file and key_file, both or neither");
+    if (value.tls !== undefined && value.endpoints?.some((one) => one.startsWith("http:")))
+      wrong("endpoints", "https, since store.tls is set");
+  });
+
 /** The configuration file, version 1. Unknown keys are errors. */
 export const configSchema = z.strictObject({
   version: z.literal(1),
@@ -51,6 +99,9 @@ export const configSchema = z.strictObject({
       file: z.string().optional(),
     })
     .prefault({}),
+  store: store.prefault({}),
+  /** `serve` answers callers; `schedule` refreshes ahead of expiry. 3 to 15 schedulers suffice for any number of sidecars. */
+  roles: someOf(z.enum(["serve", "schedule"])).default(["serve", "schedule"]),
   kek: z
     .strictObject({
       backend: z.enum(["local", "vault-transit"]).default("local"),
@@ -72,7 +123,13 @@ export const configSchema = z.strictObject({
       directories: list,
     })
     .prefault({}),
-  cache: z.strictObject({ max_accounts: z.int().min(1).default(50_000) }).prefault({}),
+  cache: z
+    .strictObject({
+      max_accounts: z.int().min(1).default(50_000),
+      /** How old remembered tokens may be while the store is away. Without it they are served until they expire. */
+      max_stale: duration.optional(),
+    })
+    .prefault({}),
   refresh: z
     .strictObject({
       /** At one token endpoint at a time, when neither client nor provider file says otherwise. */

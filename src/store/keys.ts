@@ -1,6 +1,6 @@
-import { hash } from "node:crypto";
 import type { EventClass } from "../tokens/events.ts";
 import type { Key, Kind } from "../tokens/records.ts";
+import { shardOf } from "../tokens/shard.ts";
 
 /**
  * The key layout under `/keyturn/<environment>/`. Parts are percent-encoded, so that no part holds a slash.
@@ -61,11 +61,6 @@ const PLACE_DIGITS = 3;
 /** Events of one transaction; etcd takes no more than 128 operations. */
 export const MOST_EVENTS = 100;
 
-/** The slice of the accounts that an account is in, for ever: the first byte of SHA-256 of its id, as two hex digits. */
-export function shardOf(accountId: string): string {
-  return hash("sha256", accountId, "hex").slice(0, 2);
-}
-
 /** Prefix of all keys of an environment; `prefix` stands before it in a store that others use too. */
 export function rootOf(environment: string, prefix = ""): string {
   return `${prefix}/keyturn/${encodeURIComponent(environment)}/`;
@@ -86,6 +81,11 @@ export function pathUnder(kind: Kind, parts: readonly string[]): string {
   const [first] = parts;
   const shard = SHARDED.has(kind) && first !== undefined ? `${shardOf(first)}/` : "";
   return `${FOLDERS[kind]}/${shard}${parts.map((part) => `${encodeURIComponent(part)}/`).join("")}`;
+}
+
+/** Path prefix of the keys of a sharded kind in one shard. */
+export function pathUnderShard(kind: Kind, shard: string): string {
+  return `${FOLDERS[kind]}/${shard}/`;
 }
 
 /** The parts of a key of `kind` from its path. */

@@ -3,7 +3,7 @@ import { classOf } from "../tokens/events.ts";
 import type { Key, KeyOf, Kind } from "../tokens/records.ts";
 import type { Page, Read, Store, Transaction, TransactionResult, View } from "../tokens/store.ts";
 import { encode, operationOf } from "./codec.ts";
-import { bucketOf, eventPath, MOST_EVENTS, pathOf, pathUnder } from "./keys.ts";
+import { bucketOf, eventPath, MOST_EVENTS, pathOf, pathUnder, pathUnderShard } from "./keys.ts";
 import type { Kv, KvRead, KvRow, KvWrite } from "./kv.ts";
 import { entryOf, RecordView } from "./view.ts";
 
@@ -43,8 +43,8 @@ export class RecordStore implements Store {
     return { applied, view };
   }
 
-  async scan<K extends Kind>(kind: K, after: string, limit: number): Promise<Page<K>> {
-    const under = pathUnder(kind, []);
+  async scan<K extends Kind>(kind: K, after: string, limit: number, shard?: string): Promise<Page<K>> {
+    const under = shard === undefined ? pathUnder(kind, []) : pathUnderShard(kind, shard);
     if (after !== "" && !after.startsWith(under)) throw invalid("after", `is not a place among ${under}`);
     const { rows } = await this.#kv.read([
       { prefix: this.#root + under, after: after === "" ? "" : this.#root + after, limit: limit + 1 },

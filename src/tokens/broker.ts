@@ -10,6 +10,7 @@ import type { Refresher } from "./refresher.ts";
 import type { Actor } from "./sealing.ts";
 import { type ClientKey, clientKeyOf, type Snapshot, snapshotOf, snapshotReads } from "./snapshot.ts";
 import type { Ask } from "./token.ts";
+import { Trust } from "./trust.ts";
 import type { Verifier } from "./verifier.ts";
 import type { World } from "./world.ts";
 
@@ -34,6 +35,7 @@ export class Broker {
   readonly #known: Known;
   readonly #refresher: Refresher;
   readonly #verifier: Verifier;
+  readonly #trust: Trust;
   readonly #loading = new Map<string, Promise<Snapshot>>();
   readonly #opening = new Map<string, Promise<Opened>>();
 
@@ -42,6 +44,7 @@ export class Broker {
     this.#known = known;
     this.#refresher = refresher;
     this.#verifier = verifier;
+    this.#trust = new Trust(world);
   }
 
   /** The account as this process knows it, else as the store has it. Undefined: there is none. */
@@ -56,6 +59,19 @@ export class Broker {
 
   /** The rendered answer. Warm, it is there at once; the caller's deadline ends its waiting, never the refresh. */
   getToken(ask: Ask, waiting: Waiting): Uint8Array | Promise<Uint8Array> {
+    return this.#trust.isGiven ? this.#getKnown(ask, waiting) : this.#getRechecked(ask, waiting);
+  }
+
+  /** The feed may have missed something: what is remembered is read again first. */
+  async #getRechecked(ask: Ask, waiting: Waiting): Promise<Uint8Array> {
+    const { accountId } = ask.key;
+    if (this.#known.account(accountId) !== undefined) {
+      await this.#trust.recheck(() => this.#within(this.#load(ask.key), waiting, ask));
+    }
+    return this.#getKnown(ask, waiting);
+  }
+
+  #getKnown(ask: Ask, waiting: Waiting): Uint8Array | Promise<Uint8Array> {
     const account = this.#known.account(ask.key.accountId);
     const decision = account === undefined ? undefined : this.#decideKnown(ask, account);
     if (decision?.kind === "serve") {

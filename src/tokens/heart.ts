@@ -5,6 +5,7 @@ import type { StoredEvent } from "./events.ts";
 import { Exchanges } from "./exchanges.ts";
 import { Gates } from "./gate.ts";
 import { Known } from "./known.ts";
+import { EVERYTHING, type Ownership } from "./membership.ts";
 import { Refresher } from "./refresher.ts";
 import { Replay } from "./replay.ts";
 import { Rounds } from "./rounds.ts";
@@ -25,22 +26,26 @@ export class Heart {
   readonly scheduler: Scheduler;
   readonly rounds: Rounds;
   readonly #world: World;
+  readonly #known: Known;
+  readonly #ownership: Ownership;
   readonly #exchanges: Exchanges;
   readonly #stopped = new AbortController();
   #rounding: Promise<void> = Promise.resolve();
   #unfollow: () => void = () => undefined;
 
-  constructor(world: World, owns?: (accountId: string) => boolean) {
+  constructor(world: World, ownership: Ownership = EVERYTHING) {
     const known = new Known(world.clock, world.maxKnownAccounts);
     const gates = new Gates(world.clock);
     this.#world = world;
+    this.#known = known;
+    this.#ownership = ownership;
     this.#exchanges = new Exchanges(world, known);
     const refresher = new Refresher(world, known, gates, this.#exchanges);
     const verifier = new Verifier(world, known);
     this.broker = new Broker(world, known, refresher, verifier);
     this.replay = new Replay(world, this.#exchanges);
-    this.scheduler = new Scheduler(world, known, gates, this.broker, owns);
-    this.rounds = new Rounds(world, owns);
+    this.scheduler = new Scheduler(world, known, gates, this.broker, ownership);
+    this.rounds = new Rounds(world, (accountId) => ownership.owns(accountId));
     this.accounts = new Accounts(world, known);
     this.clients = new Clients(world);
     this.#unfollow = world.events.follow((events: readonly StoredEvent[]) => {
@@ -72,16 +77,35 @@ export class Heart {
   async #schedule(): Promise<void> {
     const { signal } = this.#stopped;
     void this.scheduler.run(signal);
+    // Shards that come later are loaded when they come.
+    if (this.#ownership.share > 0) await this.#load(undefined);
+    if (!signal.aborted) this.#rounding = this.rounds.run(signal);
+  }
+
+  async #load(shard: string | undefined): Promise<void> {
+    const { signal } = this.#stopped;
     while (!signal.aborted) {
       try {
-        await this.scheduler.load(signal);
-        this.#rounding = this.rounds.run(signal);
+        await this.scheduler.load(signal, shard);
         return;
       } catch (error) {
         this.#world.report("schedule not loaded yet", {}, error);
         await this.#world.clock.sleep(RETRY_MS, signal).catch(() => undefined);
       }
     }
+  }
+
+  /** These shards' accounts are refreshed ahead by this sidecar from now on. */
+  async takeShards(shards: readonly string[]): Promise<void> {
+    for (const shard of shards) await this.#load(shard);
+  }
+
+  /** The feed has lost something for good: everything remembered is read again before it is used. */
+  async forgetAll(): Promise<void> {
+    this.#known.forgetAll();
+    if (this.#ownership.share === 0) return;
+    this.scheduler.forgetAll();
+    await this.#load(undefined);
   }
 
   /** Nothing new is sent; what is on its way has `limitMs` to be written down. Returns the attempts left open. */

@@ -147,7 +147,7 @@ export class Refresher {
     client: ClientKey,
   ): Promise<Step | { readonly lock: HeldLock; readonly snapshot: Snapshot }> {
     let takeOver: Snapshot["lock"];
-    for (;;) {
+    for (let round = 0; ; round += 1) {
       const { clock } = this.#world;
       const lock = { lockId: this.#world.newId(), untilBootMs: clock.boot() + LOCK_MS };
       const at = key("lock", flight.key.accountId, flight.key.slot);
@@ -166,7 +166,8 @@ export class Refresher {
       this.#known.learn(snapshot);
       if (result.applied) return { lock, snapshot };
       this.#ownLocks.delete(lock.lockId);
-      const isVoid = this.#isVoid(snapshot.lock);
+      // Most locks are gone before they are looked at a second time.
+      const isVoid = this.#isVoid(snapshot.lock) || (round > 0 && (await this.#isOrphan(snapshot.lock)));
       const decision = this.#decide(flight, snapshot);
       if (decision.kind !== "refresh") {
         // An open attempt under a lock that stands is no doubt yet, only somebody else's refresh on its way.
@@ -195,6 +196,13 @@ export class Refresher {
     for (const [id, atMs] of this.#seenAtBootMs)
       if (bootMs - atMs > 4 * LOCK_MS) this.#seenAtBootMs.delete(id);
     return bootMs - seenMs >= LOCK_MS;
+  }
+
+  /** Its holder's session has ended: whatever becomes of the holder, its lock is nobody's. */
+  async #isOrphan(lock: Snapshot["lock"]): Promise<boolean> {
+    const { isGone, instance } = this.#world;
+    if (lock === undefined || isGone === undefined || lock.value.instance === instance) return false;
+    return isGone(lock.value.instance);
   }
 
   /** Whatever hangs, those who wait are freed when the lock is void; what was sent is still listened to. */

@@ -5,6 +5,7 @@ import type { Broker } from "./broker.ts";
 import type { StoredEvent } from "./events.ts";
 import type { Gates } from "./gate.ts";
 import type { Known } from "./known.ts";
+import { EVERYTHING, type Ownership } from "./membership.ts";
 import { type ClientKey, clientKeyOf, clientKeyText } from "./snapshot.ts";
 import type { Page } from "./store.ts";
 import { OWN_WORK, type World } from "./world.ts";
@@ -18,6 +19,7 @@ const AGAIN_MS = 60_000;
 const LEAD_SLICE_MS = 10_000;
 const LEAD_SLICES = 360;
 const LEAD_EVERY_MS = 10_000;
+const SMALLEST_SHARE = 1 / 256;
 
 interface ClientAgenda {
   readonly client: ClientKey;
@@ -34,33 +36,29 @@ export class Scheduler {
   readonly #known: Known;
   readonly #gates: Gates;
   readonly #broker: Broker;
-  /** Which accounts this member owns; all of them where there is only one. */
-  readonly #owns: (accountId: string) => boolean;
+  readonly #ownership: Ownership;
   readonly #clients = new Map<string, ClientAgenda>();
   readonly #clientOf = new Map<string, string>();
   readonly #underway = new Set<string>();
   #wake: () => void = () => undefined;
 
-  constructor(
-    world: World,
-    known: Known,
-    gates: Gates,
-    broker: Broker,
-    owns: (accountId: string) => boolean = () => true,
-  ) {
+  constructor(world: World, known: Known, gates: Gates, broker: Broker, ownership: Ownership = EVERYTHING) {
     this.#world = world;
     this.#known = known;
     this.#gates = gates;
     this.#broker = broker;
-    this.#owns = owns;
+    this.#ownership = ownership;
   }
 
-  /** Every stored account's dates. The feed must be followed before, so that no change falls between. */
-  async load(signal: AbortSignal): Promise<void> {
+  /**
+   * The dates of every owned account, or of one shard's. The feed must be followed before, so that no change falls
+   * between.
+   */
+  async load(signal: AbortSignal, shard?: string): Promise<void> {
     for (let after: string | undefined = ""; after !== undefined; ) {
       signal.throwIfAborted();
-      const page: Page<"account"> = await this.#world.store.scan("account", after, PAGE);
-      for (const { value } of page.entries) this.#learn(value);
+      const page: Page<"account"> = await this.#world.store.scan("account", after, PAGE, shard);
+      for (const { value } of page.entries) if (this.#ownership.owns(value.id)) this.#learn(value);
       after = page.next;
       this.#wake();
     }
@@ -90,6 +88,10 @@ export class Scheduler {
       return;
     }
     if (event.slot === "" || event.reason === "superseded") return;
+    if (!this.#ownership.owns(event.accountId)) {
+      this.#drop(event.accountId, event.slot);
+      return;
+    }
     const due = event.detail.next_refresh_at_ms;
     this.#set(clientKeyOf(event), event, due === undefined ? undefined : Number(due));
     this.#wake();
@@ -103,6 +105,21 @@ export class Scheduler {
         this.#clientOf.delete(name);
       }
     }
+  }
+
+  /** Before everything is loaded again. */
+  forgetAll(): void {
+    this.#clients.clear();
+    this.#clientOf.clear();
+  }
+
+  /** Somebody else's now: its date is theirs to know. */
+  #drop(accountId: string, slot: string): void {
+    const name = `${accountId}/${slot}`;
+    const client = this.#clientOf.get(name);
+    if (client === undefined) return;
+    this.#clients.get(client)?.agenda.remove(accountId, slot);
+    this.#clientOf.delete(name);
   }
 
   #set(
@@ -159,8 +176,8 @@ export class Scheduler {
     for (; free > 0; free -= 1) {
       const due = entry.agenda.take(untilMs);
       if (due === undefined) break;
-      if (this.#owns(due.accountId)) void this.#refresh(entry, due, untilMs);
-      else entry.agenda.set({ ...due, dueAtMs: nowMs + AGAIN_MS });
+      if (this.#ownership.owns(due.accountId)) void this.#refresh(entry, due, untilMs);
+      else this.#drop(due.accountId, due.slot);
     }
     const next = entry.agenda.peek();
     if (next === undefined) return MAX_SLEEP_MS;
@@ -223,7 +240,9 @@ export class Scheduler {
     const budget = this.#known.client(entry.client)?.client?.caps.budget ?? rules?.budget;
     if (budget === undefined) return 0;
     const counts = entry.agenda.histogram(this.#world.clock.now(), LEAD_SLICE_MS, LEAD_SLICES);
-    const wantedMs = leadMs(counts, LEAD_SLICE_MS, budget.requests / budget.perMs);
+    // The others plan for the rest of it.
+    const share = Math.max(this.#ownership.share, SMALLEST_SHARE);
+    const wantedMs = leadMs(counts, LEAD_SLICE_MS, (share * budget.requests) / budget.perMs);
     // A provider that refuses early refreshes has no room for a lead: its dates are as early as it permits.
     entry.leadMs = rules?.earliestBeforeExpiryMs === undefined ? wantedMs : 0;
     return entry.leadMs;

@@ -55,8 +55,11 @@ export type TransactionResult = { readonly applied: boolean; readonly view: View
 export interface Store {
   read(reads: readonly Read[]): Promise<View>;
   write(transaction: Transaction): Promise<TransactionResult>;
-  /** Entries of a kind in key order, strictly after `after` (an opaque string from the page before; "" starts). */
-  scan<K extends Kind>(kind: K, after: string, limit: number): Promise<Page<K>>;
+  /**
+   * Entries of a kind in key order, strictly after `after` (an opaque string from the page before; "" starts). `shard`:
+   * only accounts or credentials of that one.
+   */
+  scan<K extends Kind>(kind: K, after: string, limit: number, shard?: string): Promise<Page<K>>;
 }
 
 export interface Page<K extends Kind> {
@@ -85,8 +88,10 @@ export interface EventLog {
     classes: readonly EventClass[],
     limit: number,
   ): readonly StoredEvent[] | undefined;
-  /** False while followers may not have been told what happened more than a few seconds ago. Undefined: never. */
+  /** False while followers may not have been told what happened more than a few seconds ago. Undefined: they always are. */
   readonly isCurrent?: boolean;
+  /** Boot clock: everything that had happened by then has been told. Undefined: all has. */
+  readonly currentAtBootMs?: number;
   /** Calls `listener` with every transaction's events, in order, feed records included. Returns how to stop. */
   follow(listener: (events: readonly StoredEvent[]) => void): () => void;
 }

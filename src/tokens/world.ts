@@ -29,8 +29,12 @@ export interface World {
   readonly vault: AnswerVault;
   readonly render: RenderAnswer;
   readonly report: Report;
+  /** Whether a sidecar of another instance has left, so that nobody waits for its locks. Undefined: there is no other. */
+  readonly isGone?: (instance: string) => Promise<boolean>;
   /** Remembered accounts; the least recently used go first. */
   readonly maxKnownAccounts: number;
+  /** How old what is remembered may be while the store is away. Undefined: tokens are served until they expire. */
+  readonly maxStaleMs?: number;
   /** Refreshes at one token endpoint at a time when neither client nor provider file says otherwise. */
   readonly defaultMaxConcurrent: number;
 }

@@ -2,6 +2,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import type { StoredEvent } from "../../src/tokens/events.ts";
 import { type Key, type Kind, key } from "../../src/tokens/records.ts";
+import { shardOf } from "../../src/tokens/shard.ts";
 import type { EventLog, Store } from "../../src/tokens/store.ts";
 import { ManualClock } from "../store/manual-clock.ts";
 import { account, event, SAMPLES, transaction } from "../store/samples.ts";
@@ -343,6 +344,24 @@ export function describeStore(name: string, open: (clock: ManualClock) => Promis
         await write({ writes: entry === undefined ? [] : [{ remove: entry.key }] });
         const rest = await store.scan("account", first.next ?? "", 10);
         expect(rest.entries).toHaveLength(2);
+      });
+
+      it("reads one shard's accounts alone, page by page", async () => {
+        const ids = Array.from({ length: 40 }, (_, n) => `account-${n}`);
+        for (const id of ids) await put(id);
+        const shard = shardOf("account-7");
+        const seen: string[] = [];
+        for (let after: string | undefined = ""; after !== undefined; ) {
+          const page: Awaited<ReturnType<typeof store.scan<"account">>> = await store.scan(
+            "account",
+            after,
+            1,
+            shard,
+          );
+          seen.push(...page.entries.map(({ value }) => value.id));
+          after = page.next;
+        }
+        expect(seen.sort()).toEqual(ids.filter((id) => shardOf(id) === shard).sort());
       });
 
       it("refuses a place of another kind", async () => {

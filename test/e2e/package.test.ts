@@ -6,6 +6,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/clock.ts";
 import { type Simulator, startSimulator } from "../../src/simulator/simulator.ts";
+import { startEtcd } from "../backends/etcd.ts";
 
 const run = promisify(execFile);
 const root = join(import.meta.dirname, "../..");
@@ -110,5 +111,40 @@ describe("the package as it is installed", () => {
     );
     expect(await cli("token", "acme", "--socket", sockets.data, "--show-token")).toMatch(/sim_at_/);
     expect(simulator.stats().tokenRequests).toBe(1);
+  }, 60_000);
+
+  it("serves from etcd", async () => {
+    await using etcd = await startEtcd();
+    const settings = {
+      state_dir: join(folder, "clustered"),
+      "store.backend": "etcd",
+      "store.endpoints": etcd.urls.join(","),
+      "listeners.data.socket": join(folder, "cd.sock"),
+      "listeners.admin.socket": join(folder, "ca.sock"),
+    };
+    const flags = Object.entries(settings).flatMap(([name, value]) => ["--set", `${name}=${value}`]);
+    const clustered = spawn(node, [keyturn, "serve", ...flags], {
+      cwd: folder,
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    const ended = new Promise((resolve) => clustered.once("exit", resolve));
+    try {
+      await ready(clustered);
+      writeFileSync(join(folder, "secret.txt"), "demo-secret");
+      const client = [
+        "simulator",
+        "main",
+        "--client-id",
+        "demo-client",
+        "--client-secret-file",
+        "secret.txt",
+      ];
+      const admin = ["--socket", settings["listeners.admin.socket"]];
+      await cli("clients", "put", ...client, ...admin);
+      expect(await cli("clients", "list", ...admin)).toContain("demo-client");
+    } finally {
+      clustered.kill("SIGTERM");
+      expect(await ended).toBe(0);
+    }
   }, 60_000);
 });

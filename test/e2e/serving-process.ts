@@ -1,5 +1,5 @@
 import { type ChildProcess, spawn } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { Caller } from "./harness.ts";
@@ -28,6 +28,7 @@ export interface ServeOptions {
 
 /** Spawns without waiting for anything. */
 export function spawnServe({ stateDir, config = "", name = "s" }: ServeOptions): Serving {
+  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   const file = join(stateDir, `${name}.yaml`);
   const sockets = { data: join(stateDir, `${name}-data.sock`), admin: join(stateDir, `${name}-admin.sock`) };
   const lines = [

@@ -1,6 +1,13 @@
 import type { Clock } from "../../src/clock.ts";
 import { invalid } from "../../src/errors.ts";
-import { bucketOf, EVENT_CLASSES, MOST_EVENTS, pathOf, pathUnder } from "../../src/store/keys.ts";
+import {
+  bucketOf,
+  EVENT_CLASSES,
+  MOST_EVENTS,
+  pathOf,
+  pathUnder,
+  pathUnderShard,
+} from "../../src/store/keys.ts";
 import {
   classOf,
   type EventClass,
@@ -130,11 +137,11 @@ export class MemoryStore {
     return { applied: true, view: this.readNow(reads) };
   }
 
-  scanNow<K extends Kind>(kind: K, after: string, limit: number): Page<K> {
+  scanNow<K extends Kind>(kind: K, after: string, limit: number, shard?: string): Page<K> {
     this.#endLeases();
-    const prefix = pathUnder(kind, []);
+    const prefix = shard === undefined ? pathUnder(kind, []) : pathUnderShard(kind, shard);
     if (after !== "" && !after.startsWith(prefix)) throw invalid("after", `is not a place among ${prefix}`);
-    const paths = this.#paths(kind);
+    const paths = this.#paths(kind).filter((path) => shard === undefined || path.startsWith(prefix));
     const from = after === "" ? 0 : firstAfter(paths, after);
     const slice = paths.slice(from, from + limit);
     const entries = slice.flatMap((path) => this.#of(kind).get(path)?.entry ?? []);
@@ -199,7 +206,8 @@ export class MemoryStore {
           () => this.writeNow(transaction),
           ({ applied }) => ({ applied }),
         ),
-      scan: (kind, after, limit) => call({ call: "scan" }, () => this.scanNow(kind, after, limit)),
+      scan: (kind, after, limit, shard) =>
+        call({ call: "scan" }, () => this.scanNow(kind, after, limit, shard)),
     };
     const events: EventLog = {
       identity: this.identity,

@@ -90,7 +90,7 @@ export class Sidecar {
       maxKnownAccounts: this.#shared.maxKnownAccounts,
       defaultMaxConcurrent: 8,
     };
-    const heart = new Heart(mutant === undefined ? world : mutant(world), this.#owns);
+    const heart = new Heart(mutant === undefined ? world : mutant(world), { owns: this.#owns, share: 1 });
     const born: Life = { process, heart, journal, sealer, isReady: false };
     this.#life = born;
     this.host.chronicle.say(this.host.name, `starts as ${life}`);

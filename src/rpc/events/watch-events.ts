@@ -37,6 +37,7 @@ export function watchEvents(deps: WatchEventsDeps) {
         ? (await events.bounds()).newest
         : positionOf(events.identity, request.afterCursor);
     await checkRetained(deps, position, classes, "CURSOR_EXPIRED");
+    await checkReached(deps, position);
     const wanted = filterOf(request, call);
     const ended = AbortSignal.any([call.signal, stopping]);
     let sentAtBootMs = clock.boot();
@@ -54,8 +55,11 @@ export function watchEvents(deps: WatchEventsDeps) {
       await tell();
       while (!ended.aborted) {
         wake = new AbortController();
-        const batch = await events.read(position, classes, BATCH);
-        if (batch.length > 0) await checkRetained(deps, position, classes, "SUBSCRIBER_TOO_SLOW");
+        const recent = events.recent?.(position, classes, BATCH);
+        const batch = recent ?? (await events.read(position, classes, BATCH));
+        // What lies in memory has not been dropped.
+        if (recent === undefined && batch.length > 0)
+          await checkRetained(deps, position, classes, "SUBSCRIBER_TOO_SLOW");
         for (const event of batch) {
           position = event.position;
           if (wanted(event)) await tell(event);
@@ -93,6 +97,15 @@ async function checkRetained(
       oldest_cursor: cursorOf(deps.events.identity, oldest[lost]),
       cursor: cursorOf(deps.events.identity, position),
     },
+  });
+}
+
+/** A cursor from ahead of the store is one from before it was set back. */
+async function checkReached({ events }: WatchEventsDeps, position: EventPosition): Promise<void> {
+  const { newest } = await events.bounds();
+  if (position.storeRevision <= newest.storeRevision) return;
+  throw new KeyturnError("CURSOR_EXPIRED", "The cursor is of a store that was set back since.", {
+    metadata: { cause: "store_set_back", oldest_cursor: cursorOf(events.identity, newest) },
   });
 }
 

@@ -53,9 +53,9 @@ export class Feed {
     this.#told = told;
   }
 
-  /** Boot clock: when the stream was last known to be whole. Everything that happened before it has been told. */
+  /** Boot clock: when the stream was last known to be whole. What had happened by then has been told. */
   get heardAtBootMs(): number {
-    return this.#isLive ? this.#heardAtBootMs : Number.NEGATIVE_INFINITY;
+    return this.#heardAtBootMs;
   }
 
   /** True while everything older than a few seconds has been told. */

@@ -58,7 +58,7 @@ export async function openEtcdStore(options: EtcdOptions): Promise<EtcdStore> {
     const { epoch, clusterId } = await identityOf(client, root);
     const { revision } = await kv.read([]);
     const records = new RecordEventLog(kv, root, `${epoch}-${clusterId}`);
-    const events: TailLog = new TailLog(records, revision, () => feed.isCurrent);
+    const events: TailLog = new TailLog(records, revision, () => feed);
     const feed = new Feed(
       {
         client,

@@ -2,6 +2,7 @@ import type { EventClass, EventPosition, StoredEvent } from "../../tokens/events
 import { classOf } from "../../tokens/events.ts";
 import type { EventLog } from "../../tokens/store.ts";
 import { compare } from "../event-log.ts";
+import type { Feed } from "./feed.ts";
 
 /** Events that are kept in memory: what subscribers of this sidecar read, as long as they keep up. */
 const MOST_KEPT = 4_096;
@@ -12,21 +13,25 @@ const LAST = Number.MAX_SAFE_INTEGER;
 export class TailLog implements EventLog {
   readonly identity: string;
   readonly #log: EventLog;
-  readonly #isCurrent: () => boolean;
+  readonly #feed: () => Pick<Feed, "isCurrent" | "heardAtBootMs">;
   #kept: StoredEvent[] = [];
   /** All events after it are kept, as far as they have been told. Undefined: of those to come. */
   #from: EventPosition | undefined;
 
-  constructor(log: EventLog, fromRevision: number, isCurrent: () => boolean) {
+  constructor(log: EventLog, fromRevision: number, feed: () => Pick<Feed, "isCurrent" | "heardAtBootMs">) {
     this.identity = log.identity;
     this.#log = log;
     this.#from = { storeRevision: fromRevision, index: LAST };
-    this.#isCurrent = isCurrent;
+    this.#feed = feed;
     log.follow((events) => this.#keep(events));
   }
 
   get isCurrent(): boolean {
-    return this.#isCurrent();
+    return this.#feed().isCurrent;
+  }
+
+  get currentAtBootMs(): number {
+    return this.#feed().heardAtBootMs;
   }
 
   read(after: EventPosition, classes: readonly EventClass[], limit: number): Promise<readonly StoredEvent[]> {

@@ -1,0 +1,109 @@
+import { readFileSync } from "node:fs";
+import type { Clock } from "./clock.ts";
+import type { Config } from "./config/schema.ts";
+import { invalid } from "./errors.ts";
+import type { Log } from "./log.ts";
+import { holdDirectory } from "./store/embedded/directory.ts";
+import { openEmbeddedStore } from "./store/embedded/open.ts";
+import type { EtcdAccess } from "./store/etcd/access.ts";
+import { openEtcdStore } from "./store/etcd/open.ts";
+import { upkeepFaults, upkeepOf } from "./store/etcd/upkeep.ts";
+import type { Session } from "./tokens/membership.ts";
+import type { EventLog, Store } from "./tokens/store.ts";
+
+/** The records, wherever they are. */
+export interface OpenStore {
+  readonly store: Store;
+  readonly events: EventLog;
+  /** Random per database; beside the journal it tells a replaced one. */
+  readonly epoch: string;
+  /** Undefined where there is only one sidecar. */
+  readonly session: Session | undefined;
+  /** Drops events past their retention; call it every few minutes. */
+  sweep(): Promise<unknown>;
+  close(): Promise<void>;
+}
+
+export interface StoreOptions {
+  readonly config: Config;
+  readonly stateDir: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Events may have been missed for good. */
+  readonly onGap: () => void;
+}
+
+/** Opens the configured store, and takes the state directory, which holds journal and identity in either case. */
+export async function openStore(options: StoreOptions): Promise<OpenStore> {
+  return options.config.store.backend === "etcd" ? openShared(options) : openOwn(options);
+}
+
+async function openOwn({ config, stateDir, clock, log }: StoreOptions): Promise<OpenStore> {
+  const store = await openEmbeddedStore({
+    directory: stateDir,
+    environment: config.environment,
+    clock,
+    report: (error) => log("store", {}, error),
+  });
+  return { ...store, session: undefined };
+}
+
+async function openShared({ config, stateDir, clock, log, onGap }: StoreOptions): Promise<OpenStore> {
+  const held = holdDirectory(stateDir);
+  try {
+    const access = accessOf(config.store);
+    const store = await openEtcdStore({
+      access,
+      environment: config.environment,
+      prefix: config.store.prefix,
+      clock,
+      report: (error) => log("store", {}, error),
+      onGap: (why) => {
+        log("the feed of changes has a gap", { why });
+        onGap();
+      },
+    });
+    for (const fault of upkeepFaults(await upkeepOf(access))) log(fault);
+    return {
+      ...store,
+      close: async () => {
+        await store.close();
+        held.release();
+      },
+    };
+  } catch (error) {
+    held.release();
+    throw error;
+  }
+}
+
+/** Reads the files that the configuration names. INVALID_REQUEST names the one that cannot be read. */
+function accessOf({ endpoints = [], tls, username, password_file }: Config["store"]): EtcdAccess {
+  const isSecure = endpoints.some((one) => one.startsWith("https:"));
+  const login =
+    username === undefined || password_file === undefined
+      ? undefined
+      : { username, password: read("store.password_file", password_file).toString("utf8").trimEnd() };
+  return {
+    endpoints,
+    login,
+    tls: isSecure
+      ? {
+          authority: tls?.ca_file === undefined ? undefined : read("store.tls.ca_file", tls.ca_file),
+          certificate:
+            tls?.certificate_file === undefined
+              ? undefined
+              : read("store.tls.certificate_file", tls.certificate_file),
+          key: tls?.key_file === undefined ? undefined : read("store.tls.key_file", tls.key_file),
+        }
+      : undefined,
+  };
+}
+
+function read(field: string, path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch {
+    throw invalid(field, `${path} cannot be read`);
+  }
+}

@@ -63,7 +63,10 @@ export class Bench {
       ...set,
     };
     const args = Object.entries(flags).flatMap(([name, value]) => ["--set", `${name}=${value}`]);
-    const process = new ServerProcess([this.#bundles.keyturn, "serve", ...args], { isProbed, nodeFlags });
+    const process = new ServerProcess([this.#bundles.keyturn, "serve", ...args], {
+      isProbed,
+      nodeFlags: [...this.#bundles.keyturnFlags, ...nodeFlags],
+    });
     this.#undo.push(() => process.stop());
     await process.says(/"message":"ready"/);
     const admin = new Caller(`unix:${sockets.admin}`);

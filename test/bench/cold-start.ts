@@ -2,6 +2,7 @@ import { existsSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import type { Benchmark } from "./bench.ts";
+import type { Bundles } from "./bundles.ts";
 import { answered, frameOf, Line } from "./load.ts";
 import { alternate, median, spread } from "./rounds.ts";
 import { ServerProcess } from "./server-process.ts";
@@ -18,9 +19,8 @@ export const coldStartBenchmark: Benchmark = {
     const vendor = await bench.vendor();
     await vendor.connect(sidecar, ID);
     await sidecar.process.stop();
-    const { keyturn } = bench.bundles;
     const { ours, node } = await alternate(ROUNDS, {
-      ours: () => toFirstAnswer(keyturn, sidecar.stateDir),
+      ours: () => toFirstAnswer(bench.bundles, sidecar.stateDir),
       node: () => toEnd(),
     });
     return [
@@ -36,7 +36,7 @@ export const coldStartBenchmark: Benchmark = {
   },
 };
 
-async function toFirstAnswer(keyturn: string, stateDir: string): Promise<number> {
+async function toFirstAnswer({ keyturn, keyturnFlags }: Bundles, stateDir: string): Promise<number> {
   const socket = join(stateDir, "d.sock");
   rmSync(socket, { force: true });
   const set = [
@@ -46,6 +46,7 @@ async function toFirstAnswer(keyturn: string, stateDir: string): Promise<number>
   ];
   const server = new ServerProcess([keyturn, "serve", ...set.flatMap((each) => ["--set", each])], {
     isProbed: false,
+    nodeFlags: keyturnFlags,
   });
   try {
     while (!(await accepts(socket))) await new Promise((resolve) => setTimeout(resolve, 1));

@@ -89,7 +89,12 @@ function spawner(options: EmbeddedOptions, root: string): Spawn {
       maxPages,
       gate,
     };
-    return new Worker(workerFile(), { name: "store", workerData: start, env: {} });
+    return new Worker(workerFile(), {
+      name: "store",
+      workerData: start,
+      env: {},
+      resourceLimits: { maxYoungGenerationSizeMb: 2 },
+    });
   };
 }
 

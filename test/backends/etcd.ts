@@ -33,6 +33,8 @@ export interface EtcdMember {
 
 /** A single etcd or a cluster, on free ports of 127.0.0.1, in a temporary folder. */
 export interface Etcd {
+  /** Where the data of all members are. */
+  readonly folder: string;
   readonly urls: readonly string[];
   readonly members: readonly EtcdMember[];
   /** The first member; for a single one. */
@@ -105,6 +107,7 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<Etcd> {
     rmSync(folder, { recursive: true, force: true });
   };
   return {
+    folder,
     urls: members.map(({ url }) => url),
     members,
     only,

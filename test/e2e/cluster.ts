@@ -14,6 +14,10 @@ export interface ClusterOptions {
   /** Where sidecars find etcd, when not at its own addresses. */
   readonly endpoints?: (etcd: Etcd) => readonly string[];
   readonly simulator?: Partial<SimulatorOptions>;
+  /** The `kek:` line of every sidecar. Default: a keyring that they share. */
+  readonly kek?: string;
+  /** Further lines of every sidecar's configuration. */
+  readonly config?: string;
 }
 
 /** Several sidecars, a process each, over one etcd, and the simulated provider that they share. */
@@ -46,7 +50,8 @@ export async function cluster(options: ClusterOptions): Promise<Cluster> {
       stateDir: join(folder, name),
       config: [
         `store: { backend: etcd, endpoints: [${endpoints.map((url) => `"${url}"`).join(", ")}] }`,
-        `kek: { keyring_file: ${join(folder, "keyring.json")} }`,
+        options.kek ?? `kek: { keyring_file: ${join(folder, "keyring.json")} }`,
+        options.config ?? "",
         config,
       ].join("\n"),
     });

@@ -10,6 +10,7 @@ import { loadConfig } from "./config/load.ts";
 import { defaultRuntimeDir, defaultStateDir, socketPath } from "./config/paths.ts";
 import { KeyturnError } from "./errors.ts";
 import { createLog } from "./log.ts";
+import type { Fault } from "./providers/document.ts";
 import { lintProvider } from "./providers/load.ts";
 
 // Beside the bundle as beside the sources: `dist/keyturn.cjs` has its providers next to it, `src/main.ts` one up.
@@ -36,6 +37,10 @@ for (const stream of [process.stdout, process.stderr]) {
     if (error.code === "EPIPE") process.exit(0);
     throw error;
   });
+}
+
+function toLintFault({ message, ...where }: Fault) {
+  return { ...where, description: message };
 }
 
 const rooms: Rooms = {
@@ -92,14 +97,23 @@ const rooms: Rooms = {
   },
   lintProviders: async (paths) =>
     paths.flatMap((path) =>
-      lintProvider(readFileSync(path, "utf8"), basename(path)).map(({ line, column, path: at, message }) => ({
-        file: path,
-        line,
-        column,
-        path: at,
-        description: message,
-      })),
+      lintProvider(readFileSync(path, "utf8"), basename(path)).map((fault) =>
+        toLintFault({ ...fault, file: path }),
+      ),
     ),
+  testProviders: async (providers) => {
+    const { testProvider } = await import("./providers/fixtures/test-provider.ts");
+    const results = [];
+    for (const provider of providers) {
+      const { faults, ...result } = await testProvider(provider, shippedProviders);
+      results.push({ ...result, faults: faults.map(toLintFault) });
+    }
+    return results;
+  },
+  newProvider: async (options) => {
+    const { writeStarter } = await import("./providers/starter.ts");
+    return writeStarter(options);
+  },
   verifyAudit: async (directory) => {
     const { intact, records, faults } = await verifyAudit(directory);
     return {

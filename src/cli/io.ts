@@ -30,6 +30,14 @@ export interface LintFault {
   readonly description: string;
 }
 
+/** What the fixtures of one provider file came to. */
+export interface ProviderTest {
+  readonly provider: string;
+  /** Of the file and its fixtures themselves; then no case has run. */
+  readonly faults: readonly LintFault[];
+  readonly cases: readonly { readonly it: string; readonly faults: readonly string[] }[];
+}
+
 /** What `keyturn simulate` was told. */
 export interface SimulateOptions {
   readonly host: string;
@@ -55,6 +63,14 @@ export interface Rooms {
   checkConfig(path: string): Promise<readonly string[]>;
   /** Empty: all of them would load. */
   lintProviders(paths: readonly string[]): Promise<readonly LintFault[]>;
+  /** Names of shipped providers, or paths of files whose fixtures lie beside them. */
+  testProviders(providers: readonly string[]): Promise<readonly ProviderTest[]>;
+  /** Writes a starting file with its fixtures into `directory`, over nothing: the paths. */
+  newProvider(options: {
+    readonly name: string;
+    readonly directory: string;
+    readonly format: string;
+  }): Promise<readonly string[]>;
   /** Of a stopped sidecar's audit directory. */
   verifyAudit(directory: string): Promise<{
     readonly intact: boolean;

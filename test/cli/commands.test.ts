@@ -194,6 +194,45 @@ describe("providers", () => {
     const json = await run(["providers", "lint", "a.yaml", "--json"], { rooms: { lintProviders } });
     expect(json.json()).toEqual([fault]);
   });
+
+  it("tests files here, case by case", async () => {
+    const cases = [
+      { it: "refreshes", faults: [] },
+      { it: "throttles", faults: ["refused.class: expected rate_limited, got transient"] },
+    ];
+    const rooms = { testProviders: () => Promise.resolve([{ provider: "acme", faults: [], cases }]) };
+    const text = await run(["providers", "test", "acme"], { rooms });
+    expect(text).toMatchObject({
+      exit: 1,
+      stdout:
+        "passed  acme: refreshes\nfailed  acme: throttles\n        refused.class: expected rate_limited, got transient\n",
+    });
+    const json = await run(["providers", "test", "acme", "--json"], { rooms });
+    expect(json.json()[1]).toEqual({
+      provider: "acme",
+      it: "throttles",
+      passed: false,
+      faults: cases[1]?.faults,
+    });
+    const faults = [{ file: "acme.yaml", line: 3, column: 5, path: "", description: "broken" }];
+    const broken = { testProviders: () => Promise.resolve([{ provider: "acme", faults, cases: [] }]) };
+    expect(await run(["providers", "test", "acme"], { rooms: broken })).toMatchObject({
+      exit: 2,
+      stdout: "acme.yaml:3:5 broken\n",
+    });
+  });
+
+  it("writes a file to start from, and says what to run next", async () => {
+    const asked: unknown[] = [];
+    const newProvider = (options: unknown) => {
+      asked.push(options);
+      return Promise.resolve(["p/acme.yaml", "p/fixtures/acme.yaml"]);
+    };
+    const ran = await run(["providers", "new", "acme", "--directory", "p"], { rooms: { newProvider } });
+    expect(asked).toEqual([{ name: "acme", directory: "p", format: "oauth2" }]);
+    expect(ran.stdout).toContain("wrote p/acme.yaml\n");
+    expect(ran.stdout).toContain("keyturn providers test p/acme.yaml");
+  });
 });
 
 describe("what runs here", () => {

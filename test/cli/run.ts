@@ -56,6 +56,8 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
     simulate: () => Promise.resolve(0),
     checkConfig: () => Promise.resolve([]),
     lintProviders: () => Promise.resolve([]),
+    testProviders: () => Promise.resolve([]),
+    newProvider: () => Promise.resolve([]),
     verifyAudit: () => Promise.resolve({ intact: true, records: 0, faults: [] }),
     defaultSockets: () => options.sockets ?? nowhere,
     ...options.rooms,

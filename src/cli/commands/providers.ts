@@ -5,7 +5,10 @@ import {
 } from "../../gen/keyturn/v1/provider_service_pb.js";
 import type { Command } from "../command.ts";
 import { EXIT } from "../exit.ts";
+import type { LintFault } from "../io.ts";
+import type { Output } from "../output.ts";
 import { plain } from "../paint.ts";
+import { shellWord } from "../shell-word.ts";
 
 const list: Command = {
   name: "providers list",
@@ -89,13 +92,82 @@ const lint: Command = {
       }
     } else if (faults.length === 0)
       output.text(`${args.length} ${args.length === 1 ? "file" : "files"}: good`);
-    for (const { file, line, column, path, description } of output.json ? [] : faults) {
-      const where = output.paint("bold", plain(`${file}:${line}:${column}`));
-      output.text(`${where} ${plain(path === "" ? description : `${path}: ${description}`)}`);
-    }
+    for (const fault of output.json ? [] : faults) output.text(faultLine(output, fault));
     return faults.length === 0 ? EXIT.done : EXIT.usage;
   },
 };
 
+const test: Command = {
+  name: "providers test",
+  summary: "Run the fixtures of provider files: what the vendor answers, and what comes of it",
+  listener: undefined,
+  arguments: [{ name: "PROVIDER", many: true }],
+  options: {},
+  about:
+    "PROVIDER is the name of a shipped provider, or the path of a file of yours whose fixtures lie in fixtures/ beside it.\nRuns here; nothing is sent anywhere. The exit code is 1 when a case fails, 2 when a file would not load.",
+  examples: [
+    { line: "keyturn providers test simulator", says: "every case by name" },
+    { line: "keyturn providers test providers/acme.yaml --json", says: "one result a line" },
+  ],
+  run: async ({ args, rooms, output }) => {
+    const tests = await rooms.testProviders(args);
+    for (const { provider, faults, cases } of tests) {
+      for (const { file, line, column, path, description } of faults) {
+        if (output.json) output.object({ provider, file, line, column, path, description });
+        else output.text(faultLine(output, { file, line, column, path, description }));
+      }
+      for (const { it, faults: failed } of cases) {
+        if (output.json) output.object({ provider, it, passed: failed.length === 0, faults: [...failed] });
+        else {
+          output.text(
+            `${failed.length === 0 ? "passed" : output.paint("red", "failed")}  ${provider}: ${plain(it)}`,
+          );
+          for (const fault of failed) output.text(`        ${plain(fault)}`);
+        }
+      }
+    }
+    if (tests.some(({ faults }) => faults.length > 0)) return EXIT.usage;
+    const failed = tests.some(({ cases }) => cases.some(({ faults }) => faults.length > 0));
+    return failed ? EXIT.failed : EXIT.done;
+  },
+};
+
+const FORMATS = ["oauth2", "api_key"] as const;
+
+const create: Command = {
+  name: "providers new",
+  summary: "Write a provider file to start from, with its fixtures",
+  listener: undefined,
+  arguments: [{ name: "NAME" }],
+  options: {
+    directory: { value: "PATH", help: "where to write (default: this directory)" },
+    format: { value: "FORMAT", help: "what the vendor takes (default oauth2)", choices: FORMATS },
+  },
+  about:
+    "Writes NAME.yaml and fixtures/NAME.yaml, both with comments that say what to change. They load and pass as they are.\nName the directory in the sidecar's configuration (providers.directories) to use them.",
+  examples: [
+    { line: "keyturn providers new acme --directory providers", says: "then change it, lint it, test it" },
+    { line: "keyturn providers new acme --format api_key", says: "for a vendor without OAuth" },
+  ],
+  run: async ({ args, options, rooms, output }) => {
+    const format = options.text("format") || FORMATS[0];
+    const directory = options.text("directory") || ".";
+    const paths = await rooms.newProvider({ name: args[0] ?? "", directory, format });
+    if (output.json) for (const path of paths) output.object({ path });
+    else {
+      for (const path of paths) output.text(`wrote ${plain(path)}`);
+      output.text(
+        `\nNext:\n  keyturn providers lint ${shellWord(paths[0] ?? "")}\n  keyturn providers test ${shellWord(paths[0] ?? "")}`,
+      );
+    }
+    return EXIT.done;
+  },
+};
+
+function faultLine(output: Output, { file, line, column, path, description }: LintFault): string {
+  const where = output.paint("bold", plain(`${file}:${line}:${column}`));
+  return `${where} ${plain(path === "" ? description : `${path}: ${description}`)}`;
+}
+
 /** What the sidecar knows of third parties. */
-export const providerCommands: readonly Command[] = [list, show, lint];
+export const providerCommands: readonly Command[] = [list, show, create, lint, test];

@@ -9,6 +9,7 @@ import { type Results, table } from "./figure.ts";
 import { getTokenBenchmark } from "./get-token.ts";
 import { kekBenchmark } from "./kek.ts";
 import { memoryBenchmark } from "./memory.ts";
+import { providerFilesBenchmark } from "./provider-files.ts";
 import { refreshesBenchmark } from "./refreshes.ts";
 import { waitersBenchmark } from "./waiters.ts";
 
@@ -21,6 +22,7 @@ const ALL: readonly Benchmark[] = [
   accountsBenchmark,
   refreshesBenchmark,
   kekBenchmark,
+  providerFilesBenchmark,
 ];
 
 const { values } = parseArgs({

@@ -1,6 +1,7 @@
 import { type ReadAnswer, runOver } from "./answer.ts";
 import { expiresAtMs } from "./expiry.ts";
 import { isObject, type Value } from "./expression/values.ts";
+import type { Expression } from "./fence.ts";
 import type { Grant } from "./merge.ts";
 import type { Provider, ResponsePlan } from "./provider.ts";
 
@@ -31,18 +32,40 @@ export function readGrant(
       : runOver(response.token, answer);
   if (!token.ok) return `the file's token expression failed: ${token.why}`;
   const members = isObject(token.value) ? token.value : {};
-  return grantIn(provider, response, answer, members, before);
+  const of = (name: string) => mapped(response, answer, members, name);
+  return grantOf(provider, response, answer, members, of, before);
 }
 
-/** As `readGrant`, from the object that holds a token's members. */
-export function grantIn(
+/**
+ * One of several tokens that an answer gives: `inGrant` names the object that holds its members, under the standard's
+ * names. One that is only a refresh token has ended already, so that whoever asks first has it renewed.
+ */
+export function readTokenInGrant(
+  provider: Provider,
+  response: ResponsePlan,
+  answer: ReadAnswer,
+  inGrant: Expression,
+): ReadGrant | string {
+  const found = runOver(inGrant, answer);
+  if (!found.ok) return `the file's token expression failed: ${found.why}`;
+  const members = isObject(found.value) ? found.value : {};
+  const of = (name: string) => (Object.hasOwn(members, name) ? members[name] : undefined);
+  const refreshOnly = of("access_token") === undefined && tokenText(of("refresh_token")) !== undefined;
+  if (!refreshOnly) return grantOf(provider, response, answer, members, of);
+  const grant = grantOf(provider, response, answer, members, (name) =>
+    name === "access_token" ? "none" : of(name),
+  );
+  return typeof grant === "string" ? grant : { ...grant, accessToken: "", expiresAtMs: grant.issuedAtMs };
+}
+
+function grantOf(
   provider: Provider,
   response: ResponsePlan,
   answer: ReadAnswer,
   members: { readonly [name: string]: Value },
+  of: (name: string) => Value,
   before?: ReadGrant,
 ): ReadGrant | string {
-  const of = (name: string) => mapped(response, answer, members, name);
   const absent = response.required.find((name) => typeof of(name) !== "string");
   if (absent !== undefined) return `no ${absent}`;
   const own = of("access_token");

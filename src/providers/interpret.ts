@@ -10,14 +10,15 @@ import type {
 } from "../tokens/vendor.ts";
 import { isSuccessStatus, judge, type ReadAnswer, readAnswer } from "./answer.ts";
 import { isGatewayDoubt, isOAuthRefusal, refusedByDefault, refusedByFile } from "./classify.ts";
-import { type ReadGrant, readGrant } from "./grant.ts";
+import type { Expression } from "./fence.ts";
+import { type ReadGrant, readGrant, readTokenInGrant } from "./grant.ts";
 import { introspectedExpiryMs } from "./introspection.ts";
 import { Masker } from "./mask.ts";
 import { mergeGrant } from "./merge.ts";
 import type { Provider, StepPlan, TokenPlan } from "./provider.ts";
 import { basicAuth } from "./request.ts";
 import type { Outside } from "./send.ts";
-import { stepsToRead } from "./token-request.ts";
+import { type Steps, stepsToRead } from "./token-request.ts";
 
 /** All answers of an exchange so far, and what became of the request that they asked for, if it was no answer. */
 export interface Exchange {
@@ -37,7 +38,7 @@ export async function interpretExchange(
   const read = stepsToRead(provider, context, exchange.code);
   if (read === undefined) return { kind: "unmapped", cause: "not_in_file" };
   const { token, steps } = read;
-  const { grants, failure = ended } = readSteps(provider, steps, exchange);
+  const { grants, failure = ended } = readSteps(provider, read, exchange);
   if (failure !== undefined) return failed(token, exchange, grants, failure);
   if (answers.length < steps.length) return { kind: "more" };
   return granted(outside, provider, token, exchange, grants);
@@ -48,7 +49,7 @@ export function credentialSoFar(provider: Provider, exchange: Exchange): Credent
   const { credential } = exchange.context;
   const read = stepsToRead(provider, exchange.context, exchange.code);
   if (read === undefined) return credential;
-  return merged(read.token, credential, readSteps(provider, read.steps, exchange).grants) ?? credential;
+  return merged(read.token, credential, readSteps(provider, read, exchange).grants) ?? credential;
 }
 
 /** What one answer added: the grant with the step that reads it. */
@@ -65,7 +66,7 @@ interface Progress {
 
 function readSteps(
   provider: Provider,
-  steps: readonly StepPlan[],
+  { token, steps }: Steps,
   { context, code, answers }: Exchange,
 ): Progress {
   const grants: StepGrant[] = [];
@@ -73,7 +74,8 @@ function readSteps(
     const step = steps[index];
     if (step === undefined) break;
     const before = grants.at(-1)?.grant;
-    const read = readStep(provider, step, { context, code, grants }, raw, before);
+    const inGrant = code !== undefined && index === 0 ? token.inGrant : undefined;
+    const read = readStep(provider, step, { context, code, grants }, raw, before, inGrant);
     if ("kind" in read) return { grants, failure: read };
     grants.push({ step, grant: read });
   }
@@ -92,13 +94,17 @@ function readStep(
   known: Read,
   raw: RawAnswer,
   before: ReadGrant | undefined,
+  inGrant: Expression | undefined,
 ): ReadGrant | Failure {
   const answer = readAnswer(raw);
   const isSuccess = judge(step.response.success, answer) ?? isSuccessStatus(answer.status);
   if (answer.body === undefined && isSuccessStatus(answer.status))
     return { kind: "unknown", cause: "unparseable_answer" };
   if (!isSuccess) return failure(step, known, answer);
-  const grant = readGrant(provider, step.response, answer, before);
+  const grant =
+    inGrant === undefined
+      ? readGrant(provider, step.response, answer, before)
+      : readTokenInGrant(provider, step.response, answer, inGrant);
   return typeof grant === "string" ? withoutToken(step, known, answer, grant) : grant;
 }
 

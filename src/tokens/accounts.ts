@@ -5,6 +5,7 @@ import { credentialContext } from "./contexts.ts";
 import { type Credential, credentialToBytes } from "./credential.ts";
 import { Draft, slotEvent } from "./draft.ts";
 import type { EventType } from "./events.ts";
+import { heldAs } from "./held-as.ts";
 import type { Known } from "./known.ts";
 import { STORE_PATIENCE_MS } from "./limits.ts";
 import { openContext } from "./opening.ts";
@@ -30,8 +31,10 @@ export interface NewAccount {
   readonly displayName: string;
   readonly externalSubject: string;
   readonly fields: Readonly<Record<string, string>>;
-  /** Undefined: the customer has still to connect. */
+  /** Of the token that most accounts have; undefined: the customer has still to connect. */
   readonly credential: Credential | undefined;
+  /** Of further tokens, by name, for providers whose accounts have several. */
+  readonly tokens?: Readonly<Record<string, Credential>>;
 }
 
 /** What an operator may change; undefined members stay. */
@@ -91,10 +94,10 @@ export class Accounts {
     actor: Actor,
     firstCheck: (() => number) | undefined,
   ): Promise<Entry<"account">> {
-    const { credential, ...visible } = wanted;
+    const { credential, tokens, ...visible } = wanted;
     const at = key("account", wanted.id);
     const nowMs = this.#world.clock.now();
-    const bare: Account = {
+    let account: Account = {
       ...visible,
       incarnation: this.#world.newId(),
       disabled: false,
@@ -104,31 +107,38 @@ export class Accounts {
       lastUsedAtMs: undefined,
       contentHash: contentHash(wanted),
     };
-    const credentialAt = key("credential", wanted.id, DEFAULT_SLOT);
-    const draft = new Draft().expect(at, undefined).expect(credentialAt, undefined);
-    let account = bare;
-    if (credential !== undefined) {
-      const rules = this.#world.vendors.rules(wanted.provider);
+    const draft = new Draft()
+      .expect(at, undefined)
+      .expect(key("credential", wanted.id, DEFAULT_SLOT), undefined);
+    const given = credential === undefined ? {} : { [DEFAULT_SLOT]: credential };
+    for (const [name, each] of Object.entries({ ...given, ...tokens })) {
+      const rules = this.#world.vendors.rules(wanted.provider, name);
+      const held = heldAs(name, each, rules);
       const making = { nowMs, random: this.#world.random(), rules, afterRejection: false, minValidityMs: 0 };
-      const known = slotOf(undefined, credential, 1, making);
+      const known = slotOf(undefined, held, 1, making);
       const canCheck = known.refreshable || rules?.canVerify === true;
-      const isLater = firstCheck !== undefined && canCheck && !saysItsEnd(credential);
+      const isLater = firstCheck !== undefined && canCheck && !saysItsEnd(held);
       const slot = isLater ? { ...known, nextRefreshAtMs: firstCheck() } : known;
-      account = { ...bare, slots: { [DEFAULT_SLOT]: slot } };
-      const sealed = await this.#seal(account, DEFAULT_SLOT, 1, credential, actor);
-      draft.put(credentialAt, { incarnation: account.incarnation, generation: 1, sealed });
+      account = { ...account, slots: { ...account.slots, [name]: slot } };
+      const sealed = await this.#seal(account, name, 1, held, actor);
+      const credentialAt = key("credential", wanted.id, name);
+      draft
+        .expect(credentialAt, undefined)
+        .put(credentialAt, { incarnation: account.incarnation, generation: 1, sealed });
     }
-    const slot = account.slots[DEFAULT_SLOT];
-    const name = slot === undefined ? "" : DEFAULT_SLOT;
-    draft
-      .put(at, account)
-      .event(slotEvent("integrated_account:created", account, name, slot, nowMs, "created"));
+    draft.put(at, account);
+    const slots = Object.entries(account.slots);
+    // An account is created once; schedules are fed for each of its tokens.
+    for (const [n, [name, slot]] of (slots.length === 0 ? [["", undefined] as const] : slots).entries()) {
+      const type = n === 0 ? "integrated_account:created" : "feed:slot_changed";
+      draft.event(slotEvent(type, account, name, slot, nowMs, "created"));
+    }
     const transaction = draft.done(this.#world.newId(), [at]);
     const result = await settle(this.#world, transaction, this.#world.clock.boot() + STORE_PATIENCE_MS);
     const entry = result.view.get(at);
     if (entry === undefined)
       throw new KeyturnError("STORE_UNAVAILABLE", "The account was deleted while it was created.");
-    if (result.applied || entry.value.contentHash === bare.contentHash) return entry;
+    if (result.applied || entry.value.contentHash === account.contentHash) return entry;
     throw alreadyExists(wanted.id);
   }
 
@@ -146,18 +156,19 @@ export class Accounts {
   }
 
   /** A new credential for an account that exists: the repair of NEEDS_REAUTH, and how a key is exchanged for another. */
-  async putCredential(slot: SlotKey, credential: Credential, actor: Actor): Promise<Entry<"account">> {
+  async putCredential(slot: SlotKey, given: Credential, actor: Actor): Promise<Entry<"account">> {
     let sealed:
       | { readonly generation: number; readonly incarnation: string; readonly value: Sealed }
       | undefined;
     return this.#change(slot, async (snapshot, account) => {
+      const rules = this.#world.vendors.rules(account.provider, slot.slot);
+      const credential = heldAs(slot.slot, given, rules);
       const generation = (snapshot.slot?.generation ?? 0) + 1;
       if (sealed?.generation !== generation || sealed.incarnation !== account.incarnation) {
         const value = await this.#seal(account, slot.slot, generation, credential, actor);
         sealed = { generation, incarnation: account.incarnation, value };
       }
       const nowMs = this.#world.clock.now();
-      const rules = this.#world.vendors.rules(account.provider);
       const making = { nowMs, random: this.#world.random(), rules, afterRejection: false, minValidityMs: 0 };
       const next = slotOf(snapshot.slot, credential, generation, making);
       const at = key("credential", account.id, slot.slot);
@@ -356,9 +367,11 @@ function checkLabels(labels: Readonly<Record<string, string>>): void {
 
 /** Of everything given, secrets included, so that a repeated creation can be told from another one. */
 function contentHash(wanted: NewAccount): string {
-  const { credential, ...visible } = wanted;
+  const { credential, tokens = {}, ...visible } = wanted;
   const hash = createHash("sha256").update(JSON.stringify(visible, sortedKeys));
   if (credential !== undefined) hash.update(credentialToBytes(timeless(credential)));
+  for (const [name, token] of Object.entries(tokens).sort(([a], [b]) => (a < b ? -1 : 1)))
+    hash.update(`\n${name}\n`).update(credentialToBytes(timeless(token)));
   return hash.digest("hex");
 }
 

@@ -1,13 +1,21 @@
 import { invalid, KeyturnError } from "../errors.ts";
+import {
+  type ClientMaterial,
+  checkedCertificate,
+  checkedPrivateKey,
+  materialToBytes,
+} from "./client-keys.ts";
 import { clientSecretContext } from "./contexts.ts";
 import { clientEvent, Draft } from "./draft.ts";
 import type { EventType } from "./events.ts";
 import { STORE_PATIENCE_MS } from "./limits.ts";
-import { type ClientCaps, key, type OAuthClient } from "./records.ts";
+import { openMaterial } from "./opening.ts";
+import { type ClientCaps, type ClientSecrets, key, type OAuthClient } from "./records.ts";
 import type { Actor, Sealed } from "./sealing.ts";
 import { hintOf, type Secret } from "./secret.ts";
 import { settle } from "./settle.ts";
 import type { Entry } from "./store.ts";
+import type { ClientCertificate, PrivateKey } from "./vendor.ts";
 import type { World } from "./world.ts";
 
 /** An OAuth client as an operator gives it. Undefined members of an existing client stay. */
@@ -16,6 +24,8 @@ export interface ClientPut {
   readonly name: string;
   readonly clientId: string;
   readonly secret: Secret | undefined;
+  readonly privateKey?: PrivateKey | undefined;
+  readonly certificate?: ClientCertificate | undefined;
   readonly caps: ClientCaps;
   readonly labels: Readonly<Record<string, string>>;
 }
@@ -38,7 +48,7 @@ export class Clients {
     });
   }
 
-  /** Creates or replaces. A new secret clears the fault state, and with it 40,000 accounts' MISCONFIGURED. */
+  /** Creates or replaces. A new secret, key or certificate clears the fault state, and with it 40,000 accounts' MISCONFIGURED. */
   async put(wanted: ClientPut, actor: Actor): Promise<Entry<"client">> {
     const { provider, name, secret } = wanted;
     if (this.#world.vendors.rules(provider) === undefined) {
@@ -49,15 +59,25 @@ export class Clients {
     if (!/^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$/.test(name)) {
       throw invalid("name", "1 to 64 of A-Z a-z 0-9 . _ ~ -, starting with a letter or digit");
     }
+    const { privateKey, certificate } = wanted;
+    const keyFacts = privateKey && checkedPrivateKey(privateKey);
+    const certificateFacts = certificate && checkedCertificate(certificate, this.#world.clock.now());
+    const isNew = [secret, privateKey, certificate].some((given) => given !== undefined);
     let sealed: { readonly generation: number; readonly value: Sealed } | undefined;
-    return this.#change(provider, name, async (before) => {
+    return this.#change(provider, name, async (before, secrets) => {
       const nowMs = this.#world.clock.now();
-      const generation =
-        (before?.generation ?? 0) + (secret === undefined && before?.clientId === wanted.clientId ? 0 : 1);
+      const generation = (before?.generation ?? 0) + (!isNew && before?.clientId === wanted.clientId ? 0 : 1);
       const draft = new Draft();
-      if (secret !== undefined) {
-        if (sealed?.generation !== generation)
-          sealed = { generation, value: await this.#seal(provider, name, generation, secret, actor) };
+      if (isNew) {
+        if (sealed?.generation !== generation) {
+          const old = before && (await openMaterial(this.#world.sealer, before, secrets, actor));
+          const material: ClientMaterial = {
+            secret: secret ?? old?.secret,
+            privateKey: privateKey ?? old?.privateKey,
+            certificate: certificate ?? old?.certificate,
+          };
+          sealed = { generation, value: await this.#seal(provider, name, generation, material, actor) };
+        }
         draft.put(key("client_secrets", provider, name), { generation, sealed: sealed.value });
       }
       const version = { version: String(generation), state: "active", createdAtMs: nowMs } as const;
@@ -69,12 +89,15 @@ export class Clients {
         labels: wanted.labels,
         generation,
         secrets: secret === undefined ? (before?.secrets ?? []) : [{ ...version, hint: hintOf(secret) }],
+        privateKey: keyFacts ?? before?.privateKey,
+        certificate: certificateFacts ?? before?.certificate,
+        materialGeneration: isNew ? generation : before?.materialGeneration,
         onHold: before?.onHold,
         fault: generation === before?.generation ? before.fault : undefined,
         createdAtMs: before?.createdAtMs ?? nowMs,
         updatedAtMs: nowMs,
       };
-      const rotated = before !== undefined && secret !== undefined;
+      const rotated = before !== undefined && isNew;
       return {
         draft,
         client,
@@ -142,12 +165,13 @@ export class Clients {
     name: string,
     plan: (
       before: OAuthClient | undefined,
+      secrets: ClientSecrets | undefined,
     ) => Promise<{ draft: Draft; client: OAuthClient; type: EventType; reason: string }>,
   ): Promise<Entry<"client">> {
     const at = key("client", provider, name);
     const secretsAt = key("client_secrets", provider, name);
     for (let view = await this.#world.store.read([at, secretsAt]); ; ) {
-      const { draft, client, type, reason } = await plan(view.get(at)?.value);
+      const { draft, client, type, reason } = await plan(view.get(at)?.value, view.get(secretsAt)?.value);
       draft
         .expect(at, view.get(at))
         .expect(secretsAt, view.get(secretsAt))
@@ -172,12 +196,12 @@ export class Clients {
     provider: string,
     name: string,
     generation: number,
-    secret: Secret,
+    material: ClientMaterial,
     actor: Actor,
   ): Promise<Sealed> {
     const context = clientSecretContext(provider, name, generation);
     const prepared = await this.#world.sealer.prepare(context, actor);
-    const plain = Buffer.from(JSON.stringify({ active: secret.reveal() }));
+    const plain = materialToBytes(material);
     try {
       return prepared.seal(context, plain);
     } finally {

@@ -1,11 +1,11 @@
 import { KeyturnError } from "../errors.ts";
+import { type ClientMaterial, materialFromBytes } from "./client-keys.ts";
 import { clientSecretContext, credentialContext } from "./contexts.ts";
 import { type Credential, credentialFromBytes } from "./credential.ts";
 import type { ClientSecrets, OAuthClient } from "./records.ts";
 import type { Actor, Sealer } from "./sealing.ts";
-import { Secret } from "./secret.ts";
 import type { Snapshot } from "./snapshot.ts";
-import type { VendorContext } from "./vendor.ts";
+import type { ContextClient, VendorContext } from "./vendor.ts";
 
 /** The credential of a snapshot's slot: one KEK call. SEAL_INVALID when record and credential do not belong together. */
 export async function openCredential(sealer: Sealer, snapshot: Snapshot, actor: Actor): Promise<Credential> {
@@ -25,21 +25,32 @@ export async function openCredential(sealer: Sealer, snapshot: Snapshot, actor: 
   }
 }
 
-/** The client's active secret; undefined for a public client. */
-export async function openClientSecret(
+/** The client with all that it proves itself by; nothing of it for a public client. */
+export async function openClient(
   sealer: Sealer,
-  client: OAuthClient | undefined,
+  record: OAuthClient,
   secrets: ClientSecrets | undefined,
   actor: Actor,
-): Promise<Secret | undefined> {
-  const active = client?.secrets.find((version) => version.state === "active");
-  if (client === undefined || active === undefined || secrets === undefined) return undefined;
-  // The client's record says which secret belongs here: an older one put back does not open.
-  const context = clientSecretContext(client.provider, client.name, Number(active.version));
+): Promise<ContextClient> {
+  const material = await openMaterial(sealer, record, secrets, actor);
+  return { ...material, record, secret: material.secret };
+}
+
+/** What a client's sealed record holds. */
+export async function openMaterial(
+  sealer: Sealer,
+  record: OAuthClient,
+  secrets: ClientSecrets | undefined,
+  actor: Actor,
+): Promise<ClientMaterial> {
+  const active = record.secrets.find((version) => version.state === "active");
+  // The client's record says which material belongs here: an older one put back does not open.
+  const generation = record.materialGeneration ?? (active && Number(active.version));
+  if (generation === undefined || secrets === undefined) return {};
+  const context = clientSecretContext(record.provider, record.name, generation);
   const bytes = await sealer.open(context, secrets.sealed, actor);
   try {
-    const plain: { readonly active?: string } = JSON.parse(bytes.toString("utf8"));
-    return plain.active === undefined ? undefined : new Secret(plain.active);
+    return materialFromBytes(bytes);
   } finally {
     bytes.fill(0);
   }
@@ -49,10 +60,9 @@ export async function openClientSecret(
 export async function openContext(sealer: Sealer, snapshot: Snapshot, actor: Actor): Promise<VendorContext> {
   const { account, oauthClient, clientSecrets, key } = snapshot;
   if (account === undefined) throw new KeyturnError("ACCOUNT_NOT_FOUND", "There is no such account.");
-  const [credential, secret] = await Promise.all([
+  const [credential, client] = await Promise.all([
     openCredential(sealer, snapshot, actor),
-    openClientSecret(sealer, oauthClient?.value, clientSecrets?.value, actor),
+    oauthClient && openClient(sealer, oauthClient.value, clientSecrets?.value, actor),
   ]);
-  const client = oauthClient === undefined ? undefined : { record: oauthClient.value, secret };
   return { account: account.value, slot: key.slot, credential, client };
 }

@@ -32,6 +32,21 @@ export interface ClientCaps {
   readonly budget: { readonly requests: number; readonly perMs: number } | undefined;
 }
 
+/** What may be shown of a client's private key. */
+export interface ClientKeyFacts {
+  readonly algorithm: string;
+  /** Empty: it names none. */
+  readonly keyId: string;
+}
+
+/** What may be shown of a client's TLS certificate. */
+export interface ClientCertificateFacts {
+  readonly subject: string;
+  /** SHA-256, lower-case hex. */
+  readonly fingerprint: string;
+  readonly notAfterMs: number;
+}
+
 /** Our app's registration at a provider. Budgets and configuration faults belong to it. Holds no secret. */
 export interface OAuthClient {
   readonly provider: string;
@@ -47,6 +62,12 @@ export interface OAuthClient {
     readonly hint: string;
     readonly createdAtMs: number;
   }[];
+  /** What it signs assertions with. Absent: nothing. */
+  readonly privateKey?: ClientKeyFacts | undefined;
+  /** What it shows on TLS connections. Absent: nothing. */
+  readonly certificate?: ClientCertificateFacts | undefined;
+  /** The generation that its sealed material belongs to. Absent: that of its active secret. */
+  readonly materialGeneration?: number | undefined;
   readonly onHold: { readonly sinceMs: number; readonly by: string; readonly note: string } | undefined;
   /** The provider refuses the client itself (`invalid_client`, `unauthorized_client`). */
   readonly fault: { readonly code: string; readonly sinceMs: number } | undefined;

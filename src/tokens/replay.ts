@@ -7,7 +7,7 @@ import { type Credential, credentialToBytes } from "./credential.ts";
 import type { Exchanges } from "./exchanges.ts";
 import type { JournalEntry } from "./journal.ts";
 import { EAR_MS } from "./limits.ts";
-import { openClientSecret, openCredential } from "./opening.ts";
+import { openClient, openCredential } from "./opening.ts";
 import type { Actor } from "./sealing.ts";
 import { type ClientKey, clientKeyOf, type Snapshot, snapshotOf, snapshotReads } from "./snapshot.ts";
 import type { Page } from "./store.ts";
@@ -234,18 +234,14 @@ export class Replay {
     const credential: Credential = isCurrent(entry, snapshot)
       ? await openCredential(this.#world.sealer, snapshot, actor)
       : { kind: "unminted" };
-    const secret = await openClientSecret(
-      this.#world.sealer,
-      snapshot.oauthClient?.value,
-      snapshot.clientSecrets?.value,
-      actor,
-    );
-    const record = snapshot.oauthClient?.value;
+    const { oauthClient, clientSecrets } = snapshot;
+    const client =
+      oauthClient && (await openClient(this.#world.sealer, oauthClient.value, clientSecrets?.value, actor));
     return {
       account: account ?? strangerOf(entry),
       slot: entry.slot,
       credential,
-      client: record === undefined ? undefined : { record, secret },
+      client,
     };
   }
 }

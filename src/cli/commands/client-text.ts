@@ -44,6 +44,16 @@ export function capsText(caps: MessageShape<typeof ClientCapsSchema> | undefined
   ].join(", ");
 }
 
+function keyText({ privateKey }: OAuthClient): string | undefined {
+  if (privateKey === undefined) return undefined;
+  return privateKey.keyId === "" ? privateKey.algorithm : `${privateKey.algorithm}, key ${privateKey.keyId}`;
+}
+
+function certificateText({ certificate }: OAuthClient, nowMs: number): string | undefined {
+  if (certificate === undefined) return undefined;
+  return `${certificate.subject} (${certificate.fingerprint.slice(0, 16)}), until ${both(certificate.expireTime, nowMs)}`;
+}
+
 /** The whole of `clients get`, and what is said after a change. */
 export function showClient(client: OAuthClient, { output, clock }: Invocation): void {
   const nowMs = clock.now();
@@ -62,6 +72,8 @@ export function showClient(client: OAuthClient, { output, clock }: Invocation): 
       hold === undefined ? undefined : `by ${hold.by || "?"}, ${both(hold.time, nowMs)}${note}`,
       "yellow",
     ],
+    ["signs with", keyText(client)],
+    ["certificate", certificateText(client, nowMs)],
     ["caps", capsText(client.caps) || "as the provider's file says"],
     ["labels", pairsText(client.labels)],
     ["created", both(client.createTime, nowMs)],
@@ -69,7 +81,8 @@ export function showClient(client: OAuthClient, { output, clock }: Invocation): 
     ["revision", client.revision],
   ]);
   output.text("");
-  if (client.secrets.length === 0) output.text("no secret: a public client");
+  if (client.secrets.length === 0)
+    output.text(client.privateKey || client.certificate ? "no secret" : "no secret: a public client");
   else {
     output.table(client.secrets, [
       { title: "SECRET", of: ({ version }) => version, whole: true },

@@ -25,12 +25,19 @@ const put: Command = {
   options: {
     "client-id": { value: "ID", help: "as the provider names our app; needed" },
     "client-secret-file": { value: "PATH", help: "its secret; - is stdin; without it the present one stays" },
+    "private-key-file": {
+      value: "PATH",
+      help: "what it signs assertions with, PEM or JWK; - is stdin; without it the present one stays",
+    },
+    "key-id": { value: "KID", help: "as the provider names the private key; else the JWK's own" },
+    "certificate-file": { value: "PATH", help: "PEM certificates for TLS, its own first; - is stdin" },
+    "certificate-key-file": { value: "PATH", help: "the certificate's key, PEM; else the private key" },
     "max-concurrent": { value: "N", help: "exchanges at one time, over all sidecars" },
     budget: { value: "N/DURATION", help: "token requests in a window: 100/60s" },
     label: { value: "KEY=VALUE", help: "label", many: true },
   },
   about:
-    "Caps and labels are replaced whole; without them the provider's file decides. A new secret clears the client's\nfault, and with it the MISCONFIGURED of all its accounts.",
+    "Caps and labels are replaced whole; without them the provider's file decides. A new secret, key or certificate\nclears the client's fault, and with it the MISCONFIGURED of all its accounts. Keys and certificates are checked first.",
   examples: [
     {
       line: "pass show simulator | keyturn clients put simulator default --client-id 3MVG9 --client-secret-file -",
@@ -40,6 +47,10 @@ const put: Command = {
       line: "keyturn clients put simulator default --client-id abc --client-secret-file secret.txt --budget 100/10s",
       says: "with a budget",
     },
+    {
+      line: "keyturn clients put simulator default --client-id abc --private-key-file key.pem --key-id 2026-01",
+      says: "proves itself by a signature (private_key_jwt)",
+    },
   ],
   run: async (invocation) => {
     const { options, connect, readSecret } = invocation;
@@ -47,10 +58,17 @@ const put: Command = {
     const caps = capsOf(options);
     const labels = options.pairs("label");
     const secret = await readSecret("client-secret-file");
+    const privateKey = await readSecret("private-key-file");
+    const certificate = await readSecret("certificate-file");
+    const certificateKey = await readSecret("certificate-key-file");
     const { client } = await (await connect()).unary(method.putClient, {
       ...named(invocation),
       clientId,
       clientSecret: secret?.reveal() ?? "",
+      privateKey: privateKey?.reveal() ?? "",
+      privateKeyId: options.text("key-id"),
+      certificate: certificate?.reveal() ?? "",
+      certificateKey: certificateKey?.reveal() ?? "",
       ...(caps === undefined ? {} : { caps }),
       labels,
     });

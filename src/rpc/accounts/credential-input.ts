@@ -26,8 +26,10 @@ export function credentialOf(message: CredentialMessage, nowMs: number): Credent
       return fixed("bearer", { token: required("bearer.token", kind.value.token) }, expiresAtMs, nowMs);
     case "clientCredentials":
       return { kind: "unminted" };
+    case "secrets":
+      return minting(kind.value.values);
     default:
-      throw invalid("credential", "one of oauth, api_key, basic, bearer, client_credentials");
+      throw invalid("credential", "one of oauth, api_key, basic, bearer, client_credentials, secrets");
   }
 }
 
@@ -71,6 +73,17 @@ function fixed(
     kind,
     versions: [{ version: "1", state: "active", createdAtMs: nowMs, values: secrets }],
     expiresAtMs,
+  };
+}
+
+function minting(values: Readonly<Record<string, string>>): Credential {
+  const given = Object.entries(values);
+  if (given.length === 0) throw invalid("credential.secrets.values", "the secrets by name");
+  return {
+    kind: "unminted",
+    source: Object.fromEntries(
+      given.map(([name, value]) => [name, new Secret(required(`secrets.${name}`, value))]),
+    ),
   };
 }
 

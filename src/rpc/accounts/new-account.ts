@@ -9,7 +9,13 @@ import { credentialOf } from "./credential-input.ts";
 export function newAccountOf(request: CreateAccountRequest, id: string, nowMs: number): NewAccount {
   const { tenant, provider, client, labels, displayName, externalSubject, fields } = request;
   const credential = request.credential === undefined ? undefined : credentialOf(request.credential, nowMs);
-  return { id, tenant, provider, client, labels, displayName, externalSubject, fields, credential };
+  const visible = { id, tenant, provider, client, labels, displayName, externalSubject, fields };
+  const tokens = Object.entries(request.tokens).map(([name, token]) => [name, credentialOf(token, nowMs)]);
+  return {
+    ...visible,
+    credential,
+    ...(tokens.length === 0 ? {} : { tokens: Object.fromEntries(tokens) }),
+  };
 }
 
 /** CLIENT_NOT_FOUND. */

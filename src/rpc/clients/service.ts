@@ -10,11 +10,12 @@ import {
   ListClientsResponseSchema,
   OAuthClientSchema,
   OAuthClientService,
+  type PutClientRequest,
   PutClientResponseSchema,
   ReleaseClientResponseSchema,
   SecretState,
 } from "../../gen/keyturn/v1/oauth_client_service_pb.js";
-import type { Clients } from "../../tokens/clients.ts";
+import type { ClientPut, Clients } from "../../tokens/clients.ts";
 import { type ClientCaps, key } from "../../tokens/records.ts";
 import { Secret } from "../../tokens/secret.ts";
 import type { Entry, Store } from "../../tokens/store.ts";
@@ -40,7 +41,8 @@ export function clientHandlers({ clients, store, rules }: ClientServiceDeps): Ha
       const { provider, name, clientId, labels } = request;
       if (clientId === "") throw invalid("client_id", "the id that the provider has given the client");
       const secret = request.clientSecret === "" ? undefined : new Secret(request.clientSecret);
-      const put = { provider, name, clientId, secret, caps: capsOf(request.caps), labels };
+      const proof = proofOf(request);
+      const put = { provider, name, clientId, secret, ...proof, caps: capsOf(request.caps), labels };
       const entry = await clients.put(put, { caller: call.caller.name, purpose: "put_client" });
       return create(PutClientResponseSchema, { client: message(entry) });
     }),
@@ -104,6 +106,22 @@ export function clientHandlers({ clients, store, rules }: ClientServiceDeps): Ha
   };
 }
 
+/** What a client signs and connects with, as far as it is given. */
+function proofOf(request: PutClientRequest): Pick<ClientPut, "privateKey" | "certificate"> {
+  const { privateKey, privateKeyId, certificate, certificateKey } = request;
+  if (privateKey === "" && privateKeyId !== "") throw invalid("private_key", "must come with private_key_id");
+  if (certificate === "" && certificateKey !== "")
+    throw invalid("certificate", "must come with certificate_key");
+  const key = certificateKey === "" ? privateKey : certificateKey;
+  if (certificate !== "" && key === "") throw invalid("certificate_key", "the certificate's private key");
+  return {
+    ...(privateKey === ""
+      ? {}
+      : { privateKey: { key: new Secret(privateKey), keyId: privateKeyId || undefined } }),
+    ...(certificate === "" ? {} : { certificate: { chain: certificate, key: new Secret(key) } }),
+  };
+}
+
 /** Clients are shared by tenants: whoever manages one has to be allowed every tenant's accounts of its provider. */
 function see(call: Call, provider: string): void {
   requireSight(call.caller, { tenant: "", provider, account: "" });
@@ -161,6 +179,16 @@ function message(entry: Entry<"client">) {
       hint,
       createTime: timestamp(createdAtMs),
     })),
+    ...(client.privateKey === undefined ? {} : { privateKey: client.privateKey }),
+    ...(client.certificate === undefined
+      ? {}
+      : {
+          certificate: {
+            subject: client.certificate.subject,
+            fingerprint: client.certificate.fingerprint,
+            expireTime: timestamp(client.certificate.notAfterMs),
+          },
+        }),
     caps: capsMessage(client.caps),
     labels: client.labels,
     ...(client.onHold === undefined

@@ -235,6 +235,14 @@ export declare type Credential = Message<"keyturn.v1.Credential"> & {
      */
     value: ClientCredentials;
     case: "clientCredentials";
+  } | {
+    /**
+     * The customer's lasting secrets that this provider's tokens are minted from.
+     *
+     * @generated from field: keyturn.v1.MintingSecrets secrets = 7;
+     */
+    value: MintingSecrets;
+    case: "secrets";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -378,6 +386,24 @@ export declare type ClientCredentials = Message<"keyturn.v1.ClientCredentials"> 
 export declare const ClientCredentialsSchema: GenMessage<ClientCredentials>;
 
 /**
+ * @generated from message keyturn.v1.MintingSecrets
+ */
+export declare type MintingSecrets = Message<"keyturn.v1.MintingSecrets"> & {
+  /**
+   * By the names that the provider's file asks for: "private_key".
+   *
+   * @generated from field: map<string, string> values = 1;
+   */
+  values: { [key: string]: string };
+};
+
+/**
+ * Describes the message keyturn.v1.MintingSecrets.
+ * Use `create(MintingSecretsSchema)` to create a new message.
+ */
+export declare const MintingSecretsSchema: GenMessage<MintingSecrets>;
+
+/**
  * @generated from message keyturn.v1.CreateAccountRequest
  */
 export declare type CreateAccountRequest = Message<"keyturn.v1.CreateAccountRequest"> & {
@@ -429,6 +455,13 @@ export declare type CreateAccountRequest = Message<"keyturn.v1.CreateAccountRequ
    * @generated from field: keyturn.v1.Credential credential = 9;
    */
   credential?: Credential | undefined;
+
+  /**
+   * Of each token by its name, for providers whose accounts have several: "bot", "user".
+   *
+   * @generated from field: map<string, keyturn.v1.Credential> tokens = 10;
+   */
+  tokens: { [key: string]: Credential };
 };
 
 /**

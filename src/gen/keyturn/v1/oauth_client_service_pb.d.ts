@@ -73,6 +73,20 @@ export declare type OAuthClient = Message<"keyturn.v1.OAuthClient"> & {
    * @generated from field: string revision = 11;
    */
   revision: string;
+
+  /**
+   * Absent: it signs nothing.
+   *
+   * @generated from field: keyturn.v1.ClientPrivateKey private_key = 12;
+   */
+  privateKey?: ClientPrivateKey | undefined;
+
+  /**
+   * Absent: it shows none.
+   *
+   * @generated from field: keyturn.v1.ClientCertificate certificate = 13;
+   */
+  certificate?: ClientCertificate | undefined;
 };
 
 /**
@@ -80,6 +94,63 @@ export declare type OAuthClient = Message<"keyturn.v1.OAuthClient"> & {
  * Use `create(OAuthClientSchema)` to create a new message.
  */
 export declare const OAuthClientSchema: GenMessage<OAuthClient>;
+
+/**
+ * ClientPrivateKey is a signing key without the key.
+ *
+ * @generated from message keyturn.v1.ClientPrivateKey
+ */
+export declare type ClientPrivateKey = Message<"keyturn.v1.ClientPrivateKey"> & {
+  /**
+   * As the key says: "RS256", "ES256", "EdDSA". A provider's file may ask for another one that the key can do.
+   *
+   * @generated from field: string algorithm = 1;
+   */
+  algorithm: string;
+
+  /**
+   * The kid that the provider knows it by; empty: none.
+   *
+   * @generated from field: string key_id = 2;
+   */
+  keyId: string;
+};
+
+/**
+ * Describes the message keyturn.v1.ClientPrivateKey.
+ * Use `create(ClientPrivateKeySchema)` to create a new message.
+ */
+export declare const ClientPrivateKeySchema: GenMessage<ClientPrivateKey>;
+
+/**
+ * ClientCertificate is a TLS client certificate without its key.
+ *
+ * @generated from message keyturn.v1.ClientCertificate
+ */
+export declare type ClientCertificate = Message<"keyturn.v1.ClientCertificate"> & {
+  /**
+   * @generated from field: string subject = 1;
+   */
+  subject: string;
+
+  /**
+   * SHA-256, lower-case hex.
+   *
+   * @generated from field: string fingerprint = 2;
+   */
+  fingerprint: string;
+
+  /**
+   * @generated from field: google.protobuf.Timestamp expire_time = 3;
+   */
+  expireTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message keyturn.v1.ClientCertificate.
+ * Use `create(ClientCertificateSchema)` to create a new message.
+ */
+export declare const ClientCertificateSchema: GenMessage<ClientCertificate>;
 
 /**
  * ClientSecret is a secret without the secret.
@@ -242,6 +313,36 @@ export declare type PutClientRequest = Message<"keyturn.v1.PutClientRequest"> & 
    * @generated from field: map<string, string> labels = 6;
    */
   labels: { [key: string]: string };
+
+  /**
+   * Input only: what private_key_jwt and signed assertions are signed with (RFC 7523), unencrypted, in PEM or as a JWK:
+   * RSA from 2048 bits, EC P-256, P-384 or P-521, Ed25519. Empty: what there is stays.
+   *
+   * @generated from field: string private_key = 7;
+   */
+  privateKey: string;
+
+  /**
+   * The kid that the provider knows the key by. Empty: the JWK's own, or none.
+   *
+   * @generated from field: string private_key_id = 8;
+   */
+  privateKeyId: string;
+
+  /**
+   * Input only: the certificate for TLS connections (RFC 8705), in PEM, the client's own first. Empty: what there is
+   * stays.
+   *
+   * @generated from field: string certificate = 9;
+   */
+  certificate: string;
+
+  /**
+   * Input only: the certificate's key, unencrypted PEM. Empty: private_key.
+   *
+   * @generated from field: string certificate_key = 10;
+   */
+  certificateKey: string;
 };
 
 /**
@@ -570,7 +671,8 @@ export declare const SecretStateSchema: GenEnum<SecretState>;
  */
 export declare const OAuthClientService: GenService<{
   /**
-   * PutClient creates or replaces a client. A new secret clears its fault, and with it its accounts' MISCONFIGURED.
+   * PutClient creates or replaces a client. A new secret, key or certificate clears its fault, and with it its accounts'
+   * MISCONFIGURED. Keys and certificates are checked before anything is stored.
    *
    * Errors: NOT_FOUND (PROVIDER_NOT_FOUND).
    *

@@ -9,7 +9,7 @@ import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@
  * Describes the file keyturn/v1/oauth_client_service.proto.
  */
 export const file_keyturn_v1_oauth_client_service = /*@__PURE__*/
-  fileDesc("CiVrZXl0dXJuL3YxL29hdXRoX2NsaWVudF9zZXJ2aWNlLnByb3RvEgprZXl0dXJuLnYxIrcDCgtPQXV0aENsaWVudBIQCghwcm92aWRlchgBIAEoCRIMCgRuYW1lGAIgASgJEhEKCWNsaWVudF9pZBgDIAEoCRIpCgdzZWNyZXRzGAQgAygLMhgua2V5dHVybi52MS5DbGllbnRTZWNyZXQSJAoEY2FwcxgFIAEoCzIWLmtleXR1cm4udjEuQ2xpZW50Q2FwcxIzCgZsYWJlbHMYBiADKAsyIy5rZXl0dXJuLnYxLk9BdXRoQ2xpZW50LkxhYmVsc0VudHJ5EiQKBGhvbGQYByABKAsyFi5rZXl0dXJuLnYxLkNsaWVudEhvbGQSJgoFZmF1bHQYCCABKAsyFy5rZXl0dXJuLnYxLkNsaWVudEZhdWx0Ei8KC2NyZWF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YCyABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKGAQoMQ2xpZW50U2VjcmV0Eg8KB3ZlcnNpb24YASABKAkSJgoFc3RhdGUYAiABKA4yFy5rZXl0dXJuLnYxLlNlY3JldFN0YXRlEgwKBGhpbnQYAyABKAkSLwoLY3JlYXRlX3RpbWUYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImcKCkNsaWVudENhcHMSGwoObWF4X2NvbmN1cnJlbnQYASABKAVIAIgBARIpCgZidWRnZXQYAiABKAsyGS5rZXl0dXJuLnYxLlJlcXVlc3RCdWRnZXRCEQoPX21heF9jb25jdXJyZW50IkkKDVJlcXVlc3RCdWRnZXQSEAoIcmVxdWVzdHMYASABKAUSJgoDcGVyGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIlAKCkNsaWVudEhvbGQSKAoEdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASCgoCYnkYAiABKAkSDAoEbm90ZRgDIAEoCSJFCgtDbGllbnRGYXVsdBIMCgRjb2RlGAEgASgJEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIusBChBQdXRDbGllbnRSZXF1ZXN0EhAKCHByb3ZpZGVyGAEgASgJEgwKBG5hbWUYAiABKAkSEQoJY2xpZW50X2lkGAMgASgJEhUKDWNsaWVudF9zZWNyZXQYBCABKAkSJAoEY2FwcxgFIAEoCzIWLmtleXR1cm4udjEuQ2xpZW50Q2FwcxI4CgZsYWJlbHMYBiADKAsyKC5rZXl0dXJuLnYxLlB1dENsaWVudFJlcXVlc3QuTGFiZWxzRW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI8ChFQdXRDbGllbnRSZXNwb25zZRInCgZjbGllbnQYASABKAsyFy5rZXl0dXJuLnYxLk9BdXRoQ2xpZW50IjIKEEdldENsaWVudFJlcXVlc3QSEAoIcHJvdmlkZXIYASABKAkSDAoEbmFtZRgCIAEoCSI8ChFHZXRDbGllbnRSZXNwb25zZRInCgZjbGllbnQYASABKAsyFy5rZXl0dXJuLnYxLk9BdXRoQ2xpZW50Ik0KEkxpc3RDbGllbnRzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCRIQCghwcm92aWRlchgDIAEoCSJYChNMaXN0Q2xpZW50c1Jlc3BvbnNlEigKB2NsaWVudHMYASADKAsyFy5rZXl0dXJuLnYxLk9BdXRoQ2xpZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI1ChNEZWxldGVDbGllbnRSZXF1ZXN0EhAKCHByb3ZpZGVyGAEgASgJEgwKBG5hbWUYAiABKAkiFgoURGVsZXRlQ2xpZW50UmVzcG9uc2UiQQoRSG9sZENsaWVudFJlcXVlc3QSEAoIcHJvdmlkZXIYASABKAkSDAoEbmFtZRgCIAEoCRIMCgRub3RlGAMgASgJIj0KEkhvbGRDbGllbnRSZXNwb25zZRInCgZjbGllbnQYASABKAsyFy5rZXl0dXJuLnYxLk9BdXRoQ2xpZW50IjYKFFJlbGVhc2VDbGllbnRSZXF1ZXN0EhAKCHByb3ZpZGVyGAEgASgJEgwKBG5hbWUYAiABKAkiQAoVUmVsZWFzZUNsaWVudFJlc3BvbnNlEicKBmNsaWVudBgBIAEoCzIXLmtleXR1cm4udjEuT0F1dGhDbGllbnQiNwoVR2V0Q2xpZW50VXNhZ2VSZXF1ZXN0EhAKCHByb3ZpZGVyGAEgASgJEgwKBG5hbWUYAiABKAkiugEKFkdldENsaWVudFVzYWdlUmVzcG9uc2USJAoEY2FwcxgBIAEoCzIWLmtleXR1cm4udjEuQ2xpZW50Q2FwcxIVCg1wZXJtaXRzX3Rha2VuGAIgASgFEhYKDnJlcXVlc3RzX3Rha2VuGAMgASgFEhcKD2Nvb2xkb3duX3JlYXNvbhgEIAEoCRIyCg5jb29sZG93bl91bnRpbBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAqdgoLU2VjcmV0U3RhdGUSHAoYU0VDUkVUX1NUQVRFX1VOU1BFQ0lGSUVEEAASFQoRU0VDUkVUX1NUQVRFX05FWFQQARIXChNTRUNSRVRfU1RBVEVfQUNUSVZFEAISGQoVU0VDUkVUX1NUQVRFX1JFVElSSU5HEAMyxwQKEk9BdXRoQ2xpZW50U2VydmljZRJICglQdXRDbGllbnQSHC5rZXl0dXJuLnYxLlB1dENsaWVudFJlcXVlc3QaHS5rZXl0dXJuLnYxLlB1dENsaWVudFJlc3BvbnNlEkgKCUdldENsaWVudBIcLmtleXR1cm4udjEuR2V0Q2xpZW50UmVxdWVzdBodLmtleXR1cm4udjEuR2V0Q2xpZW50UmVzcG9uc2USTgoLTGlzdENsaWVudHMSHi5rZXl0dXJuLnYxLkxpc3RDbGllbnRzUmVxdWVzdBofLmtleXR1cm4udjEuTGlzdENsaWVudHNSZXNwb25zZRJRCgxEZWxldGVDbGllbnQSHy5rZXl0dXJuLnYxLkRlbGV0ZUNsaWVudFJlcXVlc3QaIC5rZXl0dXJuLnYxLkRlbGV0ZUNsaWVudFJlc3BvbnNlEksKCkhvbGRDbGllbnQSHS5rZXl0dXJuLnYxLkhvbGRDbGllbnRSZXF1ZXN0Gh4ua2V5dHVybi52MS5Ib2xkQ2xpZW50UmVzcG9uc2USVAoNUmVsZWFzZUNsaWVudBIgLmtleXR1cm4udjEuUmVsZWFzZUNsaWVudFJlcXVlc3QaIS5rZXl0dXJuLnYxLlJlbGVhc2VDbGllbnRSZXNwb25zZRJXCg5HZXRDbGllbnRVc2FnZRIhLmtleXR1cm4udjEuR2V0Q2xpZW50VXNhZ2VSZXF1ZXN0GiIua2V5dHVybi52MS5HZXRDbGllbnRVc2FnZVJlc3BvbnNlQkcKDmRldi5rZXl0dXJuLnYxUAFaJmtleXR1cm4uZGV2L3Byb3RvL2tleXR1cm4vdjE7a2V5dHVybnYxqgIKS2V5dHVybi5WMWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("CiVrZXl0dXJuL3YxL29hdXRoX2NsaWVudF9zZXJ2aWNlLnByb3RvEgprZXl0dXJuLnYxIp4ECgtPQXV0aENsaWVudBIQCghwcm92aWRlchgBIAEoCRIMCgRuYW1lGAIgASgJEhEKCWNsaWVudF9pZBgDIAEoCRIpCgdzZWNyZXRzGAQgAygLMhgua2V5dHVybi52MS5DbGllbnRTZWNyZXQSJAoEY2FwcxgFIAEoCzIWLmtleXR1cm4udjEuQ2xpZW50Q2FwcxIzCgZsYWJlbHMYBiADKAsyIy5rZXl0dXJuLnYxLk9BdXRoQ2xpZW50LkxhYmVsc0VudHJ5EiQKBGhvbGQYByABKAsyFi5rZXl0dXJuLnYxLkNsaWVudEhvbGQSJgoFZmF1bHQYCCABKAsyFy5rZXl0dXJuLnYxLkNsaWVudEZhdWx0Ei8KC2NyZWF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgt1cGRhdGVfdGltZRgKIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIcmV2aXNpb24YCyABKAkSMQoLcHJpdmF0ZV9rZXkYDCABKAsyHC5rZXl0dXJuLnYxLkNsaWVudFByaXZhdGVLZXkSMgoLY2VydGlmaWNhdGUYDSABKAsyHS5rZXl0dXJuLnYxLkNsaWVudENlcnRpZmljYXRlGi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiNQoQQ2xpZW50UHJpdmF0ZUtleRIRCglhbGdvcml0aG0YASABKAkSDgoGa2V5X2lkGAIgASgJImoKEUNsaWVudENlcnRpZmljYXRlEg8KB3N1YmplY3QYASABKAkSEwoLZmluZ2VycHJpbnQYAiABKAkSLwoLZXhwaXJlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIoYBCgxDbGllbnRTZWNyZXQSDwoHdmVyc2lvbhgBIAEoCRImCgVzdGF0ZRgCIAEoDjIXLmtleXR1cm4udjEuU2VjcmV0U3RhdGUSDAoEaGludBgDIAEoCRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiZwoKQ2xpZW50Q2FwcxIbCg5tYXhfY29uY3VycmVudBgBIAEoBUgAiAEBEikKBmJ1ZGdldBgCIAEoCzIZLmtleXR1cm4udjEuUmVxdWVzdEJ1ZGdldEIRCg9fbWF4X2NvbmN1cnJlbnQiSQoNUmVxdWVzdEJ1ZGdldBIQCghyZXF1ZXN0cxgBIAEoBRImCgNwZXIYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iUAoKQ2xpZW50SG9sZBIoCgR0aW1lGAEgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIKCgJieRgCIAEoCRIMCgRub3RlGAMgASgJIkUKC0NsaWVudEZhdWx0EgwKBGNvZGUYASABKAkSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAixgIKEFB1dENsaWVudFJlcXVlc3QSEAoIcHJvdmlkZXIYASABKAkSDAoEbmFtZRgCIAEoCRIRCgljbGllbnRfaWQYAyABKAkSFQoNY2xpZW50X3NlY3JldBgEIAEoCRIkCgRjYXBzGAUgASgLMhYua2V5dHVybi52MS5DbGllbnRDYXBzEjgKBmxhYmVscxgGIAMoCzIoLmtleXR1cm4udjEuUHV0Q2xpZW50UmVxdWVzdC5MYWJlbHNFbnRyeRITCgtwcml2YXRlX2tleRgHIAEoCRIWCg5wcml2YXRlX2tleV9pZBgIIAEoCRITCgtjZXJ0aWZpY2F0ZRgJIAEoCRIXCg9jZXJ0aWZpY2F0ZV9rZXkYCiABKAkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASI8ChFQdXRDbGllbnRSZXNwb25zZRInCgZjbGllbnQYASABKAsyFy5rZXl0dXJuLnYxLk9BdXRoQ2xpZW50IjIKEEdldENsaWVudFJlcXVlc3QSEAoIcHJvdmlkZXIYASABKAkSDAoEbmFtZRgCIAEoCSI8ChFHZXRDbGllbnRSZXNwb25zZRInCgZjbGllbnQYASABKAsyFy5rZXl0dXJuLnYxLk9BdXRoQ2xpZW50Ik0KEkxpc3RDbGllbnRzUmVxdWVzdBIRCglwYWdlX3NpemUYASABKAUSEgoKcGFnZV90b2tlbhgCIAEoCRIQCghwcm92aWRlchgDIAEoCSJYChNMaXN0Q2xpZW50c1Jlc3BvbnNlEigKB2NsaWVudHMYASADKAsyFy5rZXl0dXJuLnYxLk9BdXRoQ2xpZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI1ChNEZWxldGVDbGllbnRSZXF1ZXN0EhAKCHByb3ZpZGVyGAEgASgJEgwKBG5hbWUYAiABKAkiFgoURGVsZXRlQ2xpZW50UmVzcG9uc2UiQQoRSG9sZENsaWVudFJlcXVlc3QSEAoIcHJvdmlkZXIYASABKAkSDAoEbmFtZRgCIAEoCRIMCgRub3RlGAMgASgJIj0KEkhvbGRDbGllbnRSZXNwb25zZRInCgZjbGllbnQYASABKAsyFy5rZXl0dXJuLnYxLk9BdXRoQ2xpZW50IjYKFFJlbGVhc2VDbGllbnRSZXF1ZXN0EhAKCHByb3ZpZGVyGAEgASgJEgwKBG5hbWUYAiABKAkiQAoVUmVsZWFzZUNsaWVudFJlc3BvbnNlEicKBmNsaWVudBgBIAEoCzIXLmtleXR1cm4udjEuT0F1dGhDbGllbnQiNwoVR2V0Q2xpZW50VXNhZ2VSZXF1ZXN0EhAKCHByb3ZpZGVyGAEgASgJEgwKBG5hbWUYAiABKAkiugEKFkdldENsaWVudFVzYWdlUmVzcG9uc2USJAoEY2FwcxgBIAEoCzIWLmtleXR1cm4udjEuQ2xpZW50Q2FwcxIVCg1wZXJtaXRzX3Rha2VuGAIgASgFEhYKDnJlcXVlc3RzX3Rha2VuGAMgASgFEhcKD2Nvb2xkb3duX3JlYXNvbhgEIAEoCRIyCg5jb29sZG93bl91bnRpbBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAqdgoLU2VjcmV0U3RhdGUSHAoYU0VDUkVUX1NUQVRFX1VOU1BFQ0lGSUVEEAASFQoRU0VDUkVUX1NUQVRFX05FWFQQARIXChNTRUNSRVRfU1RBVEVfQUNUSVZFEAISGQoVU0VDUkVUX1NUQVRFX1JFVElSSU5HEAMyxwQKEk9BdXRoQ2xpZW50U2VydmljZRJICglQdXRDbGllbnQSHC5rZXl0dXJuLnYxLlB1dENsaWVudFJlcXVlc3QaHS5rZXl0dXJuLnYxLlB1dENsaWVudFJlc3BvbnNlEkgKCUdldENsaWVudBIcLmtleXR1cm4udjEuR2V0Q2xpZW50UmVxdWVzdBodLmtleXR1cm4udjEuR2V0Q2xpZW50UmVzcG9uc2USTgoLTGlzdENsaWVudHMSHi5rZXl0dXJuLnYxLkxpc3RDbGllbnRzUmVxdWVzdBofLmtleXR1cm4udjEuTGlzdENsaWVudHNSZXNwb25zZRJRCgxEZWxldGVDbGllbnQSHy5rZXl0dXJuLnYxLkRlbGV0ZUNsaWVudFJlcXVlc3QaIC5rZXl0dXJuLnYxLkRlbGV0ZUNsaWVudFJlc3BvbnNlEksKCkhvbGRDbGllbnQSHS5rZXl0dXJuLnYxLkhvbGRDbGllbnRSZXF1ZXN0Gh4ua2V5dHVybi52MS5Ib2xkQ2xpZW50UmVzcG9uc2USVAoNUmVsZWFzZUNsaWVudBIgLmtleXR1cm4udjEuUmVsZWFzZUNsaWVudFJlcXVlc3QaIS5rZXl0dXJuLnYxLlJlbGVhc2VDbGllbnRSZXNwb25zZRJXCg5HZXRDbGllbnRVc2FnZRIhLmtleXR1cm4udjEuR2V0Q2xpZW50VXNhZ2VSZXF1ZXN0GiIua2V5dHVybi52MS5HZXRDbGllbnRVc2FnZVJlc3BvbnNlQkcKDmRldi5rZXl0dXJuLnYxUAFaJmtleXR1cm4uZGV2L3Byb3RvL2tleXR1cm4vdjE7a2V5dHVybnYxqgIKS2V5dHVybi5WMWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * Describes the message keyturn.v1.OAuthClient.
@@ -19,137 +19,151 @@ export const OAuthClientSchema = /*@__PURE__*/
   messageDesc(file_keyturn_v1_oauth_client_service, 0);
 
 /**
+ * Describes the message keyturn.v1.ClientPrivateKey.
+ * Use `create(ClientPrivateKeySchema)` to create a new message.
+ */
+export const ClientPrivateKeySchema = /*@__PURE__*/
+  messageDesc(file_keyturn_v1_oauth_client_service, 1);
+
+/**
+ * Describes the message keyturn.v1.ClientCertificate.
+ * Use `create(ClientCertificateSchema)` to create a new message.
+ */
+export const ClientCertificateSchema = /*@__PURE__*/
+  messageDesc(file_keyturn_v1_oauth_client_service, 2);
+
+/**
  * Describes the message keyturn.v1.ClientSecret.
  * Use `create(ClientSecretSchema)` to create a new message.
  */
 export const ClientSecretSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 1);
+  messageDesc(file_keyturn_v1_oauth_client_service, 3);
 
 /**
  * Describes the message keyturn.v1.ClientCaps.
  * Use `create(ClientCapsSchema)` to create a new message.
  */
 export const ClientCapsSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 2);
+  messageDesc(file_keyturn_v1_oauth_client_service, 4);
 
 /**
  * Describes the message keyturn.v1.RequestBudget.
  * Use `create(RequestBudgetSchema)` to create a new message.
  */
 export const RequestBudgetSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 3);
+  messageDesc(file_keyturn_v1_oauth_client_service, 5);
 
 /**
  * Describes the message keyturn.v1.ClientHold.
  * Use `create(ClientHoldSchema)` to create a new message.
  */
 export const ClientHoldSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 4);
+  messageDesc(file_keyturn_v1_oauth_client_service, 6);
 
 /**
  * Describes the message keyturn.v1.ClientFault.
  * Use `create(ClientFaultSchema)` to create a new message.
  */
 export const ClientFaultSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 5);
+  messageDesc(file_keyturn_v1_oauth_client_service, 7);
 
 /**
  * Describes the message keyturn.v1.PutClientRequest.
  * Use `create(PutClientRequestSchema)` to create a new message.
  */
 export const PutClientRequestSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 6);
+  messageDesc(file_keyturn_v1_oauth_client_service, 8);
 
 /**
  * Describes the message keyturn.v1.PutClientResponse.
  * Use `create(PutClientResponseSchema)` to create a new message.
  */
 export const PutClientResponseSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 7);
+  messageDesc(file_keyturn_v1_oauth_client_service, 9);
 
 /**
  * Describes the message keyturn.v1.GetClientRequest.
  * Use `create(GetClientRequestSchema)` to create a new message.
  */
 export const GetClientRequestSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 8);
+  messageDesc(file_keyturn_v1_oauth_client_service, 10);
 
 /**
  * Describes the message keyturn.v1.GetClientResponse.
  * Use `create(GetClientResponseSchema)` to create a new message.
  */
 export const GetClientResponseSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 9);
+  messageDesc(file_keyturn_v1_oauth_client_service, 11);
 
 /**
  * Describes the message keyturn.v1.ListClientsRequest.
  * Use `create(ListClientsRequestSchema)` to create a new message.
  */
 export const ListClientsRequestSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 10);
+  messageDesc(file_keyturn_v1_oauth_client_service, 12);
 
 /**
  * Describes the message keyturn.v1.ListClientsResponse.
  * Use `create(ListClientsResponseSchema)` to create a new message.
  */
 export const ListClientsResponseSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 11);
+  messageDesc(file_keyturn_v1_oauth_client_service, 13);
 
 /**
  * Describes the message keyturn.v1.DeleteClientRequest.
  * Use `create(DeleteClientRequestSchema)` to create a new message.
  */
 export const DeleteClientRequestSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 12);
+  messageDesc(file_keyturn_v1_oauth_client_service, 14);
 
 /**
  * Describes the message keyturn.v1.DeleteClientResponse.
  * Use `create(DeleteClientResponseSchema)` to create a new message.
  */
 export const DeleteClientResponseSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 13);
+  messageDesc(file_keyturn_v1_oauth_client_service, 15);
 
 /**
  * Describes the message keyturn.v1.HoldClientRequest.
  * Use `create(HoldClientRequestSchema)` to create a new message.
  */
 export const HoldClientRequestSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 14);
+  messageDesc(file_keyturn_v1_oauth_client_service, 16);
 
 /**
  * Describes the message keyturn.v1.HoldClientResponse.
  * Use `create(HoldClientResponseSchema)` to create a new message.
  */
 export const HoldClientResponseSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 15);
+  messageDesc(file_keyturn_v1_oauth_client_service, 17);
 
 /**
  * Describes the message keyturn.v1.ReleaseClientRequest.
  * Use `create(ReleaseClientRequestSchema)` to create a new message.
  */
 export const ReleaseClientRequestSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 16);
+  messageDesc(file_keyturn_v1_oauth_client_service, 18);
 
 /**
  * Describes the message keyturn.v1.ReleaseClientResponse.
  * Use `create(ReleaseClientResponseSchema)` to create a new message.
  */
 export const ReleaseClientResponseSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 17);
+  messageDesc(file_keyturn_v1_oauth_client_service, 19);
 
 /**
  * Describes the message keyturn.v1.GetClientUsageRequest.
  * Use `create(GetClientUsageRequestSchema)` to create a new message.
  */
 export const GetClientUsageRequestSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 18);
+  messageDesc(file_keyturn_v1_oauth_client_service, 20);
 
 /**
  * Describes the message keyturn.v1.GetClientUsageResponse.
  * Use `create(GetClientUsageResponseSchema)` to create a new message.
  */
 export const GetClientUsageResponseSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_oauth_client_service, 19);
+  messageDesc(file_keyturn_v1_oauth_client_service, 21);
 
 /**
  * Describes the enum keyturn.v1.SecretState.

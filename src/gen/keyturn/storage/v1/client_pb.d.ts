@@ -80,6 +80,23 @@ export declare type OAuthClientRecord = Message<"keyturn.storage.v1.OAuthClientR
    * @generated from field: int64 updated_at_ms = 13;
    */
   updatedAtMs: bigint;
+
+  /**
+   * @generated from field: optional keyturn.storage.v1.ClientKeyFacts private_key = 14;
+   */
+  privateKey?: ClientKeyFacts | undefined;
+
+  /**
+   * @generated from field: optional keyturn.storage.v1.ClientCertificateFacts certificate = 15;
+   */
+  certificate?: ClientCertificateFacts | undefined;
+
+  /**
+   * Which sealed material belongs here; absent: that of the active secret.
+   *
+   * @generated from field: optional int64 material_generation = 16;
+   */
+  materialGeneration?: bigint | undefined;
 };
 
 /**
@@ -87,6 +104,57 @@ export declare type OAuthClientRecord = Message<"keyturn.storage.v1.OAuthClientR
  * Use `create(OAuthClientRecordSchema)` to create a new message.
  */
 export declare const OAuthClientRecordSchema: GenMessage<OAuthClientRecord>;
+
+/**
+ * What may be shown of a private key.
+ *
+ * @generated from message keyturn.storage.v1.ClientKeyFacts
+ */
+export declare type ClientKeyFacts = Message<"keyturn.storage.v1.ClientKeyFacts"> & {
+  /**
+   * @generated from field: string algorithm = 1;
+   */
+  algorithm: string;
+
+  /**
+   * @generated from field: string key_id = 2;
+   */
+  keyId: string;
+};
+
+/**
+ * Describes the message keyturn.storage.v1.ClientKeyFacts.
+ * Use `create(ClientKeyFactsSchema)` to create a new message.
+ */
+export declare const ClientKeyFactsSchema: GenMessage<ClientKeyFacts>;
+
+/**
+ * What may be shown of a TLS certificate.
+ *
+ * @generated from message keyturn.storage.v1.ClientCertificateFacts
+ */
+export declare type ClientCertificateFacts = Message<"keyturn.storage.v1.ClientCertificateFacts"> & {
+  /**
+   * @generated from field: string subject = 1;
+   */
+  subject: string;
+
+  /**
+   * @generated from field: string fingerprint = 2;
+   */
+  fingerprint: string;
+
+  /**
+   * @generated from field: int64 not_after_ms = 3;
+   */
+  notAfterMs: bigint;
+};
+
+/**
+ * Describes the message keyturn.storage.v1.ClientCertificateFacts.
+ * Use `create(ClientCertificateFactsSchema)` to create a new message.
+ */
+export declare const ClientCertificateFactsSchema: GenMessage<ClientCertificateFacts>;
 
 /**
  * @generated from message keyturn.storage.v1.ClientCaps

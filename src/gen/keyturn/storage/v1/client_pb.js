@@ -8,7 +8,7 @@ import { enumDesc, fileDesc, messageDesc, tsEnum } from "@bufbuild/protobuf/code
  * Describes the file keyturn/storage/v1/client.proto.
  */
 export const file_keyturn_storage_v1_client = /*@__PURE__*/
-  fileDesc("Ch9rZXl0dXJuL3N0b3JhZ2UvdjEvY2xpZW50LnByb3RvEhJrZXl0dXJuLnN0b3JhZ2UudjEihgQKEU9BdXRoQ2xpZW50UmVjb3JkEg4KBmZvcm1hdBgBIAEoDRIRCglvcGVyYXRpb24YAiABKAkSEAoIcHJvdmlkZXIYAyABKAkSDAoEbmFtZRgEIAEoCRIRCgljbGllbnRfaWQYBSABKAkSLAoEY2FwcxgGIAEoCzIeLmtleXR1cm4uc3RvcmFnZS52MS5DbGllbnRDYXBzEkEKBmxhYmVscxgHIAMoCzIxLmtleXR1cm4uc3RvcmFnZS52MS5PQXV0aENsaWVudFJlY29yZC5MYWJlbHNFbnRyeRISCgpnZW5lcmF0aW9uGAggASgDEjgKB3NlY3JldHMYCSADKAsyJy5rZXl0dXJuLnN0b3JhZ2UudjEuQ2xpZW50U2VjcmV0VmVyc2lvbhI0Cgdvbl9ob2xkGAogASgLMh4ua2V5dHVybi5zdG9yYWdlLnYxLkNsaWVudEhvbGRIAIgBARIzCgVmYXVsdBgLIAEoCzIfLmtleXR1cm4uc3RvcmFnZS52MS5DbGllbnRGYXVsdEgBiAEBEhUKDWNyZWF0ZWRfYXRfbXMYDCABKAMSFQoNdXBkYXRlZF9hdF9tcxgNIAEoAxotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBQgoKCF9vbl9ob2xkQggKBl9mYXVsdCJ/CgpDbGllbnRDYXBzEhsKDm1heF9jb25jdXJyZW50GAEgASgNSACIAQESNgoGYnVkZ2V0GAIgASgLMiEua2V5dHVybi5zdG9yYWdlLnYxLlJlcXVlc3RCdWRnZXRIAYgBAUIRCg9fbWF4X2NvbmN1cnJlbnRCCQoHX2J1ZGdldCIxCg1SZXF1ZXN0QnVkZ2V0EhAKCHJlcXVlc3RzGAEgASgNEg4KBnBlcl9tcxgCIAEoAyJ7ChNDbGllbnRTZWNyZXRWZXJzaW9uEg8KB3ZlcnNpb24YASABKAkSLgoFc3RhdGUYAiABKA4yHy5rZXl0dXJuLnN0b3JhZ2UudjEuU2VjcmV0U3RhdGUSDAoEaGludBgDIAEoCRIVCg1jcmVhdGVkX2F0X21zGAQgASgDIjgKCkNsaWVudEhvbGQSEAoIc2luY2VfbXMYASABKAMSCgoCYnkYAiABKAkSDAoEbm90ZRgDIAEoCSItCgtDbGllbnRGYXVsdBIMCgRjb2RlGAEgASgJEhAKCHNpbmNlX21zGAIgASgDKnYKC1NlY3JldFN0YXRlEhwKGFNFQ1JFVF9TVEFURV9VTlNQRUNJRklFRBAAEhUKEVNFQ1JFVF9TVEFURV9ORVhUEAESFwoTU0VDUkVUX1NUQVRFX0FDVElWRRACEhkKFVNFQ1JFVF9TVEFURV9SRVRJUklORxADYgZwcm90bzM");
+  fileDesc("Ch9rZXl0dXJuL3N0b3JhZ2UvdjEvY2xpZW50LnByb3RvEhJrZXl0dXJuLnN0b3JhZ2UudjEi5AUKEU9BdXRoQ2xpZW50UmVjb3JkEg4KBmZvcm1hdBgBIAEoDRIRCglvcGVyYXRpb24YAiABKAkSEAoIcHJvdmlkZXIYAyABKAkSDAoEbmFtZRgEIAEoCRIRCgljbGllbnRfaWQYBSABKAkSLAoEY2FwcxgGIAEoCzIeLmtleXR1cm4uc3RvcmFnZS52MS5DbGllbnRDYXBzEkEKBmxhYmVscxgHIAMoCzIxLmtleXR1cm4uc3RvcmFnZS52MS5PQXV0aENsaWVudFJlY29yZC5MYWJlbHNFbnRyeRISCgpnZW5lcmF0aW9uGAggASgDEjgKB3NlY3JldHMYCSADKAsyJy5rZXl0dXJuLnN0b3JhZ2UudjEuQ2xpZW50U2VjcmV0VmVyc2lvbhI0Cgdvbl9ob2xkGAogASgLMh4ua2V5dHVybi5zdG9yYWdlLnYxLkNsaWVudEhvbGRIAIgBARIzCgVmYXVsdBgLIAEoCzIfLmtleXR1cm4uc3RvcmFnZS52MS5DbGllbnRGYXVsdEgBiAEBEhUKDWNyZWF0ZWRfYXRfbXMYDCABKAMSFQoNdXBkYXRlZF9hdF9tcxgNIAEoAxI8Cgtwcml2YXRlX2tleRgOIAEoCzIiLmtleXR1cm4uc3RvcmFnZS52MS5DbGllbnRLZXlGYWN0c0gCiAEBEkQKC2NlcnRpZmljYXRlGA8gASgLMioua2V5dHVybi5zdG9yYWdlLnYxLkNsaWVudENlcnRpZmljYXRlRmFjdHNIA4gBARIgChNtYXRlcmlhbF9nZW5lcmF0aW9uGBAgASgDSASIAQEaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4AUIKCghfb25faG9sZEIICgZfZmF1bHRCDgoMX3ByaXZhdGVfa2V5Qg4KDF9jZXJ0aWZpY2F0ZUIWChRfbWF0ZXJpYWxfZ2VuZXJhdGlvbiIzCg5DbGllbnRLZXlGYWN0cxIRCglhbGdvcml0aG0YASABKAkSDgoGa2V5X2lkGAIgASgJIlQKFkNsaWVudENlcnRpZmljYXRlRmFjdHMSDwoHc3ViamVjdBgBIAEoCRITCgtmaW5nZXJwcmludBgCIAEoCRIUCgxub3RfYWZ0ZXJfbXMYAyABKAMifwoKQ2xpZW50Q2FwcxIbCg5tYXhfY29uY3VycmVudBgBIAEoDUgAiAEBEjYKBmJ1ZGdldBgCIAEoCzIhLmtleXR1cm4uc3RvcmFnZS52MS5SZXF1ZXN0QnVkZ2V0SAGIAQFCEQoPX21heF9jb25jdXJyZW50QgkKB19idWRnZXQiMQoNUmVxdWVzdEJ1ZGdldBIQCghyZXF1ZXN0cxgBIAEoDRIOCgZwZXJfbXMYAiABKAMiewoTQ2xpZW50U2VjcmV0VmVyc2lvbhIPCgd2ZXJzaW9uGAEgASgJEi4KBXN0YXRlGAIgASgOMh8ua2V5dHVybi5zdG9yYWdlLnYxLlNlY3JldFN0YXRlEgwKBGhpbnQYAyABKAkSFQoNY3JlYXRlZF9hdF9tcxgEIAEoAyI4CgpDbGllbnRIb2xkEhAKCHNpbmNlX21zGAEgASgDEgoKAmJ5GAIgASgJEgwKBG5vdGUYAyABKAkiLQoLQ2xpZW50RmF1bHQSDAoEY29kZRgBIAEoCRIQCghzaW5jZV9tcxgCIAEoAyp2CgtTZWNyZXRTdGF0ZRIcChhTRUNSRVRfU1RBVEVfVU5TUEVDSUZJRUQQABIVChFTRUNSRVRfU1RBVEVfTkVYVBABEhcKE1NFQ1JFVF9TVEFURV9BQ1RJVkUQAhIZChVTRUNSRVRfU1RBVEVfUkVUSVJJTkcQA2IGcHJvdG8z");
 
 /**
  * Describes the message keyturn.storage.v1.OAuthClientRecord.
@@ -18,39 +18,53 @@ export const OAuthClientRecordSchema = /*@__PURE__*/
   messageDesc(file_keyturn_storage_v1_client, 0);
 
 /**
+ * Describes the message keyturn.storage.v1.ClientKeyFacts.
+ * Use `create(ClientKeyFactsSchema)` to create a new message.
+ */
+export const ClientKeyFactsSchema = /*@__PURE__*/
+  messageDesc(file_keyturn_storage_v1_client, 1);
+
+/**
+ * Describes the message keyturn.storage.v1.ClientCertificateFacts.
+ * Use `create(ClientCertificateFactsSchema)` to create a new message.
+ */
+export const ClientCertificateFactsSchema = /*@__PURE__*/
+  messageDesc(file_keyturn_storage_v1_client, 2);
+
+/**
  * Describes the message keyturn.storage.v1.ClientCaps.
  * Use `create(ClientCapsSchema)` to create a new message.
  */
 export const ClientCapsSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_storage_v1_client, 1);
+  messageDesc(file_keyturn_storage_v1_client, 3);
 
 /**
  * Describes the message keyturn.storage.v1.RequestBudget.
  * Use `create(RequestBudgetSchema)` to create a new message.
  */
 export const RequestBudgetSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_storage_v1_client, 2);
+  messageDesc(file_keyturn_storage_v1_client, 4);
 
 /**
  * Describes the message keyturn.storage.v1.ClientSecretVersion.
  * Use `create(ClientSecretVersionSchema)` to create a new message.
  */
 export const ClientSecretVersionSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_storage_v1_client, 3);
+  messageDesc(file_keyturn_storage_v1_client, 5);
 
 /**
  * Describes the message keyturn.storage.v1.ClientHold.
  * Use `create(ClientHoldSchema)` to create a new message.
  */
 export const ClientHoldSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_storage_v1_client, 4);
+  messageDesc(file_keyturn_storage_v1_client, 6);
 
 /**
  * Describes the message keyturn.storage.v1.ClientFault.
  * Use `create(ClientFaultSchema)` to create a new message.
  */
 export const ClientFaultSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_storage_v1_client, 5);
+  messageDesc(file_keyturn_storage_v1_client, 7);
 
 /**
  * Describes the enum keyturn.storage.v1.SecretState.

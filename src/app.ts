@@ -7,6 +7,7 @@ import type { ChainHead } from "./audit/record.ts";
 import { verifyAudit } from "./audit/verify.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { loadCallers } from "./config/callers.ts";
+import { egressProxy } from "./config/egress-proxy.ts";
 import { checkSocketPath, defaultRuntimeDir, defaultStateDir, socketPath } from "./config/paths.ts";
 import type { Config } from "./config/schema.ts";
 import { createEgress } from "./egress/egress.ts";
@@ -107,7 +108,7 @@ export async function startSidecar({
       clock,
       audit: (act) => audit.record(kekRecord(act)),
     });
-    const egress = createEgress({ clock });
+    const egress = createEgress({ clock, proxy: egressProxy(config.egress.proxy) });
     undo.push(() => egress.close());
     const vendors = createVendors({
       catalogue: () => catalogue,

@@ -1,5 +1,6 @@
 import * as z from "zod";
 import { duration } from "./duration.ts";
+import { egressSchema } from "./egress-proxy.ts";
 import { vaultSchema } from "./vault.ts";
 
 const port = z.int().min(0).max(65_535);
@@ -123,6 +124,7 @@ export const configSchema = z.strictObject({
       directories: list,
     })
     .prefault({}),
+  egress: egressSchema.prefault({}),
   cache: z
     .strictObject({
       max_accounts: z.int().min(1).default(50_000),

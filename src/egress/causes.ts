@@ -24,6 +24,7 @@ export function connectCause(stage: "resolve" | "connect" | "tls", error: unknow
 export function answerCause(error: unknown): string {
   const code = codeOf(error);
   if (code === "ECONNRESET" || code === "EPIPE" || code === "ECONNABORTED") return "connection_reset";
+  if (code.startsWith("ERR_SSL_") && code.includes("ALERT")) return "tls_certificate_refused";
   if (code === "UND_ERR_RES_CONTENT_LENGTH_MISMATCH") return "body_truncated";
   if (code === "UND_ERR_REQ_CONTENT_LENGTH_MISMATCH") return "request_length_mismatch";
   if (code === "UND_ERR_HEADERS_OVERFLOW") return "headers_too_large";

@@ -2,7 +2,14 @@ import { setMaxListeners } from "node:events";
 import type { Clock } from "../clock.ts";
 import { Incoming, Outgoing } from "./body.ts";
 import { brokenOff } from "./broken.ts";
-import { type ConnectionDeps, openConnection, trustStore } from "./connection.ts";
+import type { ConnectProxy } from "./connect-proxy.ts";
+import {
+  type ClientCertificate,
+  type ConnectionDeps,
+  certificateName,
+  openConnection,
+  trustStore,
+} from "./connection.ts";
 import { decodeBody, decodeStream } from "./decode.ts";
 import { type Dial, tcpDial } from "./dial.ts";
 import { checkedHeaders, checkedMethod } from "./head.ts";
@@ -24,6 +31,8 @@ interface Asked {
   readonly allowLoopback: boolean;
   /** The operator permits private networks for this provider. */
   readonly allowPrivate?: boolean;
+  /** Shown when the server asks for one. The server's own is verified all the same. */
+  readonly clientCertificate?: ClientCertificate;
   /** From the call to the complete body, in milliseconds. */
   readonly timeoutMs: number;
   /** For name, connection and TLS together. Default 10 s. */
@@ -101,6 +110,8 @@ export interface EgressDeps {
   readonly dial?: Dial;
   /** Certificate authorities in PEM, beside the machine's own. */
   readonly ca?: readonly string[];
+  /** Default: everything is reached directly. */
+  readonly proxy?: ConnectProxy | undefined;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -161,6 +172,7 @@ class GuardedEgress implements Egress {
       resolve: deps.resolve ?? systemResolve(),
       dial: deps.dial ?? tcpDial,
       trust: trustStore(deps.ca ?? []),
+      proxy: deps.proxy,
     };
   }
 
@@ -305,7 +317,8 @@ class GuardedEgress implements Egress {
   }
 
   async #onPooledLine({ r, to, places }: Sending, call: Call, listener: Listener): Promise<Ended> {
-    const key = `${to.origin} ${r.allowLoopback} ${r.allowPrivate === true}`;
+    const shown = r.clientCertificate === undefined ? "" : certificateName(r.clientCertificate);
+    const key = `${to.origin} ${r.allowLoopback} ${r.allowPrivate === true} ${shown}`;
     const place = places === undefined ? key : `${key} stream`;
     if (!(await this.#pool.enter(place, call.signal, places)))
       return { kind: "not_sent", cause: String(call.signal.reason) };

@@ -38,7 +38,7 @@ export interface Building {
   readonly timeoutMs: number;
 }
 
-/** DESTINATION_NOT_ALLOWED or INVALID_REQUEST when file and fields do not make a permitted request; nothing is sent then. */
+/** DESTINATION_NOT_ALLOWED or INVALID_REQUEST when file and fields do not make a permitted request, CLIENT_MISCONFIGURED when the client has no certificate to show; nothing is sent then. */
 export function buildRequest(building: Building): Outbound {
   const { provider, plan, client, account } = building;
   const values = { ...requestValues(building), ...building.values };
@@ -62,11 +62,7 @@ export function buildRequest(building: Building): Outbound {
   }
   const token = building.token ?? provider.token;
   const certificate = token?.showsCertificate ? client?.certificate : undefined;
-  if (token?.showsCertificate && certificate === undefined)
-    throw new KeyturnError(
-      "INVALID_REQUEST",
-      "The OAuth client has no certificate, and this provider needs one.",
-    );
+  if (token?.showsCertificate && certificate === undefined) throw clientLacks("certificate");
   return {
     method: plan.method,
     url: url.href,
@@ -79,6 +75,18 @@ export function buildRequest(building: Building): Outbound {
     timeoutMs: building.timeoutMs,
     maxBodyBytes: MAX_BODY_BYTES,
   };
+}
+
+/** Not this account's fault: all accounts of the client wait for what it lacks. */
+export function clientLacks(what: "secret" | "private_key" | "certificate"): KeyturnError {
+  const name = what.replace("_", " ");
+  return new KeyturnError(
+    "CLIENT_MISCONFIGURED",
+    `The OAuth client has no ${name}, and this provider needs one.`,
+    {
+      metadata: { cause: `no_${what}` },
+    },
+  );
 }
 
 /** The standard's parameters under the vendor's names, the client's among them, then the file's own, which win. */

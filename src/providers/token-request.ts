@@ -3,7 +3,7 @@ import type { CodeGrant, VendorContext } from "../tokens/vendor.ts";
 import { signedAssertion } from "./assertion.ts";
 import type { ValueObject } from "./expression/values.ts";
 import type { Provider, StepPlan, TokenPlan } from "./provider.ts";
-import { buildRequest } from "./request.ts";
+import { buildRequest, clientLacks } from "./request.ts";
 import { type ClientIdentity, credentialValues, requestLookup, requestValues } from "./request-values.ts";
 import type { Outbound } from "./send.ts";
 
@@ -144,11 +144,10 @@ function requireClient(step: StepPlan, client: ClientIdentity | undefined): void
   }
   const needsSecret = ["header", "body", "client_secret_jwt"].includes(step.clientAuth);
   if (needsSecret && client.secret === undefined) {
-    throw new KeyturnError(
-      "INVALID_REQUEST",
-      "The OAuth client has no active secret, and this provider needs one.",
-    );
+    throw clientLacks("secret");
   }
+  if (step.clientAuth === "private_key_jwt" && client.privateKey === undefined)
+    throw clientLacks("private_key");
 }
 
 function assertionOf(
@@ -163,6 +162,8 @@ function assertionOf(
   const all = { ...requestValues({ account, client, nowMs }), ...values };
   const lookup = requestLookup(provider, account.fields, all);
   const { key } = plan;
+  if (key.of === "client" && client !== undefined && client.privateKey === undefined)
+    throw clientLacks("private_key");
   const own = key.of === "client" ? client?.privateKey : all[key.field];
   return signedAssertion({
     plan,

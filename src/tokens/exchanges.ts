@@ -148,12 +148,13 @@ export class Exchanges {
       outcome = {
         kind: "refused",
         class: "fix_configuration",
-        code: error.reason,
+        code: error.metadata["cause"] ?? error.reason,
         message: error.message,
         rule: "request",
         retryAfterMs: undefined,
         rateLimit: undefined,
-        clientFault: false,
+        // The client lacks what the provider needs of it: no account of it can be refreshed.
+        clientFault: error.reason === "CLIENT_MISCONFIGURED",
         httpStatus: undefined,
       };
     } finally {

@@ -5,6 +5,7 @@ import { inspect } from "node:util";
 import fc from "fast-check";
 import { afterAll, describe, expect, it } from "vitest";
 import { parseDuration } from "../../src/config/duration.ts";
+import { egressProxy } from "../../src/config/egress-proxy.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { checkSocketPath } from "../../src/config/paths.ts";
 import { KeyturnError } from "../../src/errors.ts";
@@ -153,5 +154,42 @@ describe("socket paths", () => {
   it("may have 107 bytes and no more", () => {
     expect(checkSocketPath("a".repeat(107), "listeners.data.socket")).toHaveLength(107);
     expect(() => checkSocketPath("a".repeat(108), "listeners.data.socket")).toThrow("listeners.data.socket");
+  });
+});
+
+describe("the way out", () => {
+  const proxy = (text: string) => faultsOf(`version: 1\negress: { proxy: ${text} }\n`);
+
+  it("may lead through a proxy, whose password lies in a file of its own", () => {
+    const passwordFile = join(folder, "proxy-password");
+    writeFileSync(passwordFile, "pr0xy-secret\n");
+    const text = `version: 1
+egress:
+  proxy: { url: "http://proxy.acme.example:3128", username: keyturn, password_file: ${passwordFile}, except: [.acme.example] }
+`;
+    const { egress } = loadConfig({ file: file(text), env: {}, flags: {} });
+    expect(inspect(egress)).not.toContain("pr0xy-secret");
+    expect(egressProxy(egress.proxy)).toEqual({
+      secure: false,
+      host: "proxy.acme.example",
+      port: 3128,
+      authorization: `Basic ${Buffer.from("keyturn:pr0xy-secret").toString("base64")}`,
+      except: [".acme.example"],
+    });
+    const { proxy: tls } = loadConfig({
+      file: file('version: 1\negress: { proxy: { url: "https://[2001:db8::1]" } }\n'),
+      env: {},
+      flags: {},
+    }).egress;
+    expect(egressProxy(tls)).toMatchObject({ secure: true, host: "2001:db8::1", port: 443 });
+    expect(egressProxy(undefined)).toBeUndefined();
+  });
+
+  it("names what is wrong with it", () => {
+    for (const url of ["socks5://p:1080", "http://u:p@proxy:3128", "http://proxy:3128/path", "proxy"])
+      expect(proxy(`{ url: "${url}" }`)).toEqual(["egress.proxy.url"]);
+    expect(proxy('{ url: "http://p", password_file: /x }')).toEqual(["egress.proxy.username"]);
+    const missing = { url: "http://p", username: "u", password_file: join(folder, "nowhere"), except: [] };
+    expect(() => egressProxy(missing)).toThrow(/egress\.proxy\.password_file/);
   });
 });

@@ -7,7 +7,7 @@ import { systemClock } from "../../src/clock.ts";
 import type { Dial } from "../../src/egress/dial.ts";
 import { createEgress, type Egress, type EgressDeps, type OutboundRequest } from "../../src/egress/egress.ts";
 
-function fixture(name: string): string {
+export function fixture(name: string): string {
   return readFileSync(new URL(`./fixtures/${name}`, import.meta.url), "utf8");
 }
 
@@ -19,7 +19,7 @@ type Listening = {
   address(): AddressInfo | string | null;
 };
 
-function listening(server: Listening): Promise<number> {
+export function listening(server: Listening): Promise<number> {
   return new Promise((resolve) => {
     server.listen(0, "127.0.0.1", () => {
       const address = server.address();

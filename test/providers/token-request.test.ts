@@ -119,7 +119,8 @@ describe("asking for a token", () => {
     ] as const;
     for (const [file, context] of contexts) {
       const { vendors, sent } = vendorsOf(providerOf(file));
-      await expect(vendors.exchange(context, go, ear)).rejects.toMatchObject({ reason: "INVALID_REQUEST" });
+      const reason = context.client?.secret === undefined ? "CLIENT_MISCONFIGURED" : "INVALID_REQUEST";
+      await expect(vendors.exchange(context, go, ear)).rejects.toMatchObject({ reason });
       expect(sent).toEqual([]);
     }
   });

@@ -93,7 +93,7 @@ describe("TLS", () => {
       [mute, "connect_timeout"],
     ] as const) {
       const r = post(`https://localhost:${server.port}/`, {
-        connectTimeoutMs: 150,
+        connectTimeoutMs: cause === "connect_timeout" ? 150 : 5_000,
         allowedHosts: ["localhost"],
       });
       const egress = room({ ca: [CA], dial: recordingDial(server.port).dial });

@@ -70,6 +70,9 @@ const store = z
       wrong("endpoints", "where etcd is, such as [https://etcd-0:2379]");
     if (new Set(value.endpoints?.map((one) => one.startsWith("https:"))).size > 1)
       wrong("endpoints", "all https or all http");
+    // Node refuses an address as the name that a TLS client asks for.
+    if (value.endpoints?.some((one) => /^https:\/\/(\[|\d+(\.\d+){3}(:|$))/.test(one)))
+      wrong("endpoints", "names rather than addresses where they are https");
     if ((value.username === undefined) !== (value.password_file === undefined))
       wrong("password_file", "username and password_file, both or neither");
     if ((value.tls?.certificate_file === undefined) !== (value.tls?.key_file === undefined))

@@ -112,6 +112,33 @@ describe("the configuration", () => {
     expect(config.shutdown_grace).toBe(5_000);
   });
 
+  it("takes etcd's endpoints as a list, or from the environment with commas", () => {
+    const env = {
+      KEYTURN_STORE__BACKEND: "etcd",
+      KEYTURN_STORE__ENDPOINTS: "https://a:2379,https://b:2379",
+      KEYTURN_ROLES: "serve",
+    };
+    const config = loadConfig({ file: undefined, env, flags: {} });
+    expect(config.store.endpoints).toEqual(["https://a:2379", "https://b:2379"]);
+    expect(config.roles).toEqual(["serve"]);
+  });
+
+  it.each([
+    ["no endpoints", "backend: etcd", "store.endpoints"],
+    ["mixed schemes", "backend: etcd, endpoints: [https://a:2379, http://b:2379]", "store.endpoints"],
+    ["addresses under TLS", "backend: etcd, endpoints: [https://10.0.0.1:2379]", "store.endpoints"],
+    ["a login inside", "backend: etcd, endpoints: [http://me:pw@a:2379]", "store.endpoints.0"],
+    ["a name alone", "backend: etcd, endpoints: [http://a:2379], username: me", "store.password_file"],
+    [
+      "half a certificate",
+      "backend: etcd, endpoints: [https://a:1], tls: {key_file: k}",
+      "store.tls.key_file",
+    ],
+    ["a prefix that is no path", "prefix: apps", "store.prefix"],
+  ])("refuses etcd with %s, naming the key", (_, text, field) => {
+    expect(faultsOf(`version: 1\nstore: { ${text} }\n`)).toContain(field);
+  });
+
   it("refuses what the environment misspells", () => {
     expect(() => loadConfig({ file: undefined, env: { KEYTURN_ENVIROMENT: "x" }, flags: {} })).toThrow(
       "enviroment",

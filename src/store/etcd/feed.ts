@@ -108,6 +108,7 @@ export class Feed {
   async #watch(connection: Etcd3, stands: () => void): Promise<void> {
     const { clock } = this.#deps;
     const over = Promise.withResolvers<never>();
+    over.promise.catch(() => undefined);
     const done = new AbortController();
     const stream = await connection.watchClient.watch();
     let heardAtBootMs = clock.boot();
@@ -160,7 +161,8 @@ export class Feed {
       create_request: {
         key: Buffer.from(log),
         range_end: Buffer.from(endOf(log)),
-        start_revision: this.#told + 1,
+        // What has been told already, once more: a watch from a revision that is still to come gets no sign of life.
+        start_revision: Math.max(1, this.#told),
         // The janitor's deletions are no news.
         filters: ["Nodelete"],
       },

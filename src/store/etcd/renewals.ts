@@ -9,7 +9,7 @@ export class Renewals {
   readonly #connection: Etcd3;
   readonly #stream: Stream;
   readonly #clock: Clock;
-  #waiting = Promise.withResolvers<number>();
+  #waiting = unheard();
 
   private constructor(connection: Etcd3, stream: Stream, clock: Clock) {
     this.#connection = connection;
@@ -32,7 +32,7 @@ export class Renewals {
 
   /** Seconds that the lease has been given from now on; 0 when it is not there any more. */
   async renew(id: string): Promise<number> {
-    this.#waiting = Promise.withResolvers<number>();
+    this.#waiting = unheard();
     const { promise, reject } = this.#waiting;
     const answered = new AbortController();
     this.#clock.sleep(DEADLINE_MS, answered.signal).then(
@@ -45,9 +45,7 @@ export class Renewals {
     } finally {
       answered.abort();
       // What the stream says from now on, its error included, is heard by nobody.
-      promise.catch(() => undefined);
-      this.#waiting = Promise.withResolvers<number>();
-      this.#waiting.promise.catch(() => undefined);
+      this.#waiting = unheard();
     }
   }
 
@@ -55,4 +53,11 @@ export class Renewals {
     this.#stream.cancel();
     this.#connection.close();
   }
+}
+
+/** A promise whose rejection may go unheard. */
+function unheard(): PromiseWithResolvers<number> {
+  const waiting = Promise.withResolvers<number>();
+  waiting.promise.catch(() => undefined);
+  return waiting;
 }

@@ -22,7 +22,7 @@ import { hostsOf } from "./providers/request.ts";
 import { createVendors } from "./providers/vendors.ts";
 import { answerRenderer } from "./rpc/credential/answer.ts";
 import type { Address } from "./rpc/listener.ts";
-import { type RunningServers, startServers } from "./rpc/servers.ts";
+import { type RunningServers, type ServersDeps, startServers } from "./rpc/servers.ts";
 import { createSealer, type KekAct } from "./seal/envelope.ts";
 import { createProcessSeal } from "./seal/process-seal.ts";
 import { checkEpoch, instanceOf, openStateDir } from "./state.ts";
@@ -51,6 +51,8 @@ export interface SidecarOptions {
 export interface Sidecar {
   readonly data: string;
   readonly admin: string;
+  /** `host:port`; undefined without an HTTP listener. */
+  readonly http: string | undefined;
   readonly instance: string;
   /** Reads the provider files again, all or nothing; INVALID_REQUEST names every fault. */
   reload(): void;
@@ -182,10 +184,16 @@ export async function startSidecar({
       await membersKept;
     });
     servers.setServing(true);
-    log("ready", { instance, data: servers.data, admin: servers.admin });
+    log("ready", {
+      instance,
+      data: servers.data,
+      admin: servers.admin,
+      ...(servers.http === undefined ? {} : { http: servers.http }),
+    });
     return {
       data: servers.data,
       admin: servers.admin,
+      http: servers.http,
       instance,
       reload: () => {
         catalogue = readProviders(directories);
@@ -245,13 +253,9 @@ function actRecorder(audit: Audit) {
   };
 }
 
-function addressesOf(
-  config: Config,
-  env: NodeJS.ProcessEnv,
-  stateDir: string,
-): { readonly data: Address; readonly admin: Address } {
+function addressesOf(config: Config, env: NodeJS.ProcessEnv, stateDir: string): ServersDeps["addresses"] {
   const runtimeDir = defaultRuntimeDir(env, stateDir);
-  const { data, admin } = config.listeners;
+  const { data, admin, http } = config.listeners;
   const tls = admin.tls;
   const withRules = config.callers.file !== undefined;
   return {
@@ -263,6 +267,7 @@ function addressesOf(
         ? undefined
         : { certificateFile: tls.certificate_file, keyFile: tls.key_file, clientCaFile: tls.client_ca_file },
     ),
+    http: http === undefined ? undefined : tcpOf("http", http.tcp, undefined),
   };
 
   function addressOf(
@@ -275,7 +280,16 @@ function addressesOf(
       const path = checkSocketPath(from.socket ?? socketPath(runtimeDir, name), `${field}.socket`);
       return { kind: "socket", path, mode: name === "data" ? 0o660 : 0o600 };
     }
-    if (!withRules && mutual === undefined && !from.tcp.allow_unauthenticated) {
+    return tcpOf(name, from.tcp, mutual);
+  }
+
+  function tcpOf(
+    name: "data" | "admin" | "http",
+    tcp: NonNullable<Config["listeners"]["data"]["tcp"]>,
+    mutual: Extract<Address, { kind: "tcp" }>["tls"],
+  ): Extract<Address, { kind: "tcp" }> {
+    const field = `listeners.${name}`;
+    if (!withRules && mutual === undefined && !tcp.allow_unauthenticated) {
       throw new KeyturnError(
         "INVALID_REQUEST",
         `${field}.tcp: a TCP port without caller tokens needs allow_unauthenticated: true`,
@@ -286,7 +300,7 @@ function addressesOf(
         },
       );
     }
-    return { kind: "tcp", host: from.tcp.host, port: from.tcp.port, tls: mutual };
+    return { kind: "tcp", host: tcp.host, port: tcp.port, tls: mutual };
   }
 }
 

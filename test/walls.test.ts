@@ -10,6 +10,8 @@ const SEE_GEN = ["rpc", "store", "cli"];
 /** Which rooms a package from npm may be imported in. Packages not named here may be imported nowhere. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "@grpc/grpc-js": ["rpc", "cli"],
+  "@connectrpc/connect": ["rpc"],
+  "@connectrpc/connect-node": ["rpc"],
   "@bufbuild/protobuf": ["rpc", "store", "cli"],
   etcd3: ["store/etcd"],
   undici: ["egress"],

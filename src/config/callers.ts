@@ -23,6 +23,8 @@ const callersSchema = z.strictObject({
       tenants: globs,
       providers: globs,
       accounts: globs,
+      /** Calls a second, of which a second's worth may come at once. Default: `limits.requests_per_second`. */
+      requests_per_second: z.int().min(1).optional(),
       /** Of HTTP requests that are made or let through as an account: `GET`. */
       methods: globs,
       /** Their paths: below the provider's base URL for the proxy, of the whole request for Envoy. */

@@ -95,6 +95,8 @@ export const configSchema = z.strictObject({
     .strictObject({
       data: listener.prefault({}),
       admin: listener.extend({ tls: tls.optional() }).prefault({}),
+      /** The same services for curl and gRPC-Web. Absent: there is none. */
+      http: z.strictObject({ tcp: tcp.extend({ port: port.default(7472) }).prefault({}) }).optional(),
     })
     .prefault({}),
   callers: z
@@ -152,6 +154,8 @@ export const configSchema = z.strictObject({
     .strictObject({
       max_request_bytes: z.int().min(1_024).default(4_194_304),
       max_concurrent_streams: z.int().min(1).default(1_000),
+      /** Calls a second of one caller, of which a second's worth may come at once. Default: no limit. */
+      requests_per_second: z.int().min(1).optional(),
       /** Of the body of a provider's answer to Proxy. With its headers it fits the 4 MiB that gRPC clients take. */
       max_response_bytes: z.int().min(1_024).default(4_128_768),
       /** Longest wait of a caller that sets no deadline. */

@@ -15,6 +15,7 @@ import {
 import type { Clock } from "../clock.ts";
 import { KeyturnError } from "../errors.ts";
 import { type Caller, type Callers, requireRpc } from "./policy.ts";
+import type { Rates } from "./rates.ts";
 import { toKeyturnError, toServiceError } from "./status.ts";
 
 /** Who calls, and until when: all that a handler needs to know of the wire. */
@@ -109,6 +110,7 @@ export function bidi<I extends DescMessage, O extends DescMessage>(
 export interface Door {
   readonly clock: Clock;
   readonly callers: Callers;
+  readonly rates: Rates;
   /** What a caller without a token is called in the audit trail: `uds` or `tcp`. */
   readonly via: string;
   /**
@@ -193,9 +195,7 @@ function bindUnary(
     try {
       const request = read(method, call.request, door);
       const seen = callOf(call, rpc, door);
-      const answer = isAct(method, door)
-        ? audited(request, seen, door, () => handler(request, seen))
-        : handler(request, seen);
+      const answer = perform(method, request, seen, door, () => handler(request, seen));
       if (answer instanceof Promise) answer.then((message) => callback(null, message), fail);
       else callback(null, answer);
     } catch (error) {
@@ -216,7 +216,7 @@ function bindStream(
       const request = read(method, call.request, door);
       const seen = { ...callOf(call, rpc, door), signal: gone, notes: {} };
       const run = () => handler(request, seen, (message) => write(call, message, gone));
-      await (isAct(method, door) ? audited(request, seen, door, run) : run());
+      await perform(method, request, seen, door, run);
       call.end();
     };
     // An error thrown between two messages leaves the same way as one thrown before the first.
@@ -241,7 +241,7 @@ function bindBidi(method: DescMethod, handler: Bidi, door: Door): handleBidiStre
     const work = async () => {
       const seen = { ...callOf(call, rpc, door), signal: gone, notes: {} };
       const run = () => handler(messages(method, call, door), seen, (message) => write(call, message, gone));
-      await (isAct(method, door) ? audited({}, seen, door, run) : run());
+      await perform(method, {}, seen, door, run);
       call.end();
     };
     work().catch((error: unknown) => {
@@ -261,6 +261,17 @@ function goneWith(call: EventEmitter): AbortSignal {
 /** Asked for one at a time. Who stops reading does not end the call: its answer goes the other way. */
 async function* messages(method: DescMethod, call: Readable, door: Door): AsyncGenerator<never> {
   for await (const bytes of call.iterator({ destroyOnReturn: false })) yield read(method, bytes, door);
+}
+
+/** Runs what a call is about; an administrative act is written down. */
+export function perform<T>(
+  method: DescMethod,
+  request: { readonly accountId?: string },
+  call: Call | StreamCall,
+  door: Door,
+  work: () => T,
+): T | Promise<Awaited<T>> {
+  return isAct(method, door) ? audited(request, call, door, work) : work();
 }
 
 const READS = /^(Get|List|Explain|Export|Query|Verify|Lint|Watch|Check)/;
@@ -326,14 +337,28 @@ function callOf(
   rpc: string,
   door: Door,
 ): Call {
-  const caller = door.callers.identify(authorizationOf(call.metadata, door), door.via);
-  requireRpc(caller, rpc);
   const deadlineAtMs = Number(call.getDeadline());
-  const leftMs =
-    deadlineAtMs === Number.POSITIVE_INFINITY
-      ? deadlineAtMs
-      : deadlineAtMs - door.clock.now() - DEADLINE_MARGIN_MS;
-  return { caller, untilBootMs: door.clock.boot() + leftMs, rpc };
+  return admit(door, rpc, {
+    authorization: authorizationOf(call.metadata, door),
+    leftMs: deadlineAtMs === Number.POSITIVE_INFINITY ? deadlineAtMs : deadlineAtMs - door.clock.now(),
+  });
+}
+
+/** Lets a caller in, or throws CALLER_UNKNOWN, CALLER_RATE_LIMITED or CALLER_NOT_ALLOWED. */
+export function admit(
+  door: Door,
+  rpc: string,
+  from: {
+    readonly authorization: string | undefined;
+    /** Until the caller gives up; infinity when it never does. */
+    readonly leftMs: number;
+  },
+): Call {
+  const caller = door.callers.identify(from.authorization, door.via);
+  const nowMs = door.clock.boot();
+  door.rates.spend(caller, nowMs);
+  requireRpc(caller, rpc);
+  return { caller, untilBootMs: nowMs + from.leftMs - DEADLINE_MARGIN_MS, rpc };
 }
 
 /** Undefined also where nobody would look at it. */
@@ -348,19 +373,19 @@ function failure(error: unknown, rpc: string, door: Door) {
 }
 
 /** A bug's own words go to the log. */
-function reported(error: unknown, rpc: string, door: Door): KeyturnError {
+export function reported(error: unknown, rpc: string, door: Door): KeyturnError {
   const ours = toKeyturnError(error);
   if (ours.reason === "INTERNAL_ERROR") door.report("call failed", { rpc }, error);
   return ours;
 }
 
 /** A protocol of gRPC's own, such as health, has its own codes and no reasons. */
-function isServiceError(
+export function isServiceError(
   error: unknown,
 ): error is Error & { readonly code: status; readonly details: string } {
   return error instanceof Error && "code" in error && typeof error.code === "number" && "details" in error;
 }
 
-function rpcName(method: DescMethod): string {
+export function rpcName(method: DescMethod): string {
   return `${method.parent.name}/${method.name}`;
 }

@@ -10,6 +10,8 @@ export interface CallerRule {
   readonly tenants: readonly string[];
   readonly providers: readonly string[];
   readonly accounts: readonly string[];
+  /** Undefined: as many as every caller may send. */
+  readonly requests_per_second?: number | undefined;
   readonly methods: readonly string[];
   readonly paths: readonly string[];
 }
@@ -27,6 +29,8 @@ export interface Caller {
   readonly name: string;
   /** False when `maySee` is true of everything. */
   readonly isRestricted: boolean;
+  /** Undefined: as many as every caller may send. */
+  readonly requestsPerSecond: number | undefined;
   mayCall(rpc: string): boolean;
   maySee(of: { readonly tenant: string; readonly provider: string; readonly account: string }): boolean;
   /** False when `mayRequest` is true of everything. */
@@ -40,6 +44,7 @@ export function anyone(name: string): Caller {
   return {
     name,
     isRestricted: false,
+    requestsPerSecond: undefined,
     mayCall: always,
     maySee: always,
     isRequestRestricted: false,
@@ -93,6 +98,7 @@ function callerOf(rule: CallerRule): Caller {
   return {
     name: rule.name,
     isRestricted: true,
+    requestsPerSecond: rule.requests_per_second,
     mayCall: (rpc) => rpcs.test(rpc),
     maySee: ({ tenant, provider, account }) =>
       tenants.test(tenant) && providers.test(provider) && accounts.test(account),

@@ -27,9 +27,10 @@ import { watchEvents } from "./events/watch-events.ts";
 import { HealthState } from "./health.ts";
 import { journalHandlers } from "./journal/service.ts";
 import { keyHandlers } from "./keys/service.ts";
-import { type Address, bind, closeServer, createServer } from "./listener.ts";
+import { type Address, bind, closeServer, createServer, type ServerLimits } from "./listener.ts";
 import { type CallerRule, Callers } from "./policy.ts";
 import { type ProviderServiceDeps, providerHandlers } from "./providers/service.ts";
+import { Rates } from "./rates.ts";
 import { addReflection } from "./reflection.ts";
 import { Sight } from "./sight.ts";
 
@@ -43,10 +44,16 @@ export interface ServersDeps {
     readonly max_concurrent_streams: number;
     readonly max_wait: number;
     readonly max_response_bytes: number;
+    readonly requests_per_second?: number | undefined;
   };
   readonly forward: Forward;
   readonly rules: readonly CallerRule[];
-  readonly addresses: { readonly data: Address; readonly admin: Address };
+  readonly addresses: {
+    readonly data: Address;
+    readonly admin: Address;
+    /** Undefined: there is no HTTP listener. */
+    readonly http: { readonly host: string; readonly port: number } | undefined;
+  };
   readonly newAccountId: () => string;
   readonly opened: (accountId: string, caller: string, purpose: string) => void;
   readonly allowsHost: CheckDeps["allowsHost"];
@@ -59,13 +66,17 @@ export interface RunningServers {
   /** As a gRPC target: `unix:/…` or `host:port`. */
   readonly data: string;
   readonly admin: string;
+  /** `host:port`; undefined without an HTTP listener. */
+  readonly http: string | undefined;
   setServing(serving: boolean): void;
   /** Event streams end with a cursor to resume from. */
   endStreams(): void;
   close(limitMs: number): Promise<void>;
 }
 
-/** Both listeners, bound. They say NOT_SERVING until told otherwise. */
+type Services = readonly (readonly [DescService, Handlers])[];
+
+/** The listeners, bound. They say NOT_SERVING until told otherwise. */
 export async function startServers(deps: ServersDeps): Promise<RunningServers> {
   const { world, heart } = deps;
   const { clock, store, events, vendors, journal } = world;
@@ -74,14 +85,14 @@ export async function startServers(deps: ServersDeps): Promise<RunningServers> {
   const seen = { ...served, sight: new Sight((id) => heart.broker.account(id)) };
   const calls = { ...seen, forward: deps.forward, maxResponseBytes: deps.limits.max_response_bytes };
   const watch = watchEvents({ events, clock, environment: deps.environment, stopping: stopping.signal });
-  const data = listener(deps, deps.addresses.data, undefined, [
+  const { accounts, broker, replay, clients } = heart;
+  const apps: Services = [
     [CredentialService, { getToken: getToken(seen), proxy: proxy(calls), proxyStream: proxyStream(calls) }],
     [EventService, { watchEvents: watch }],
     [ConnectionService, {}],
     [Authorization, { check: check({ ...served, allowsHost: deps.allowsHost }) }],
-  ]);
-  const { accounts, broker, replay, clients } = heart;
-  const admin = listener(deps, deps.addresses.admin, deps.act, [
+  ];
+  const operators: Services = [
     [
       AccountService,
       accountHandlers({
@@ -101,18 +112,58 @@ export async function startServers(deps: ServersDeps): Promise<RunningServers> {
     [KeyService, keyHandlers(deps.keys)],
     [ProviderService, providerHandlers(deps.providers)],
     [AuditService, auditHandlers(deps.audit)],
-  ]);
+  ];
+  const limits = {
+    maxRequestBytes: deps.limits.max_request_bytes,
+    maxConcurrentStreams: deps.limits.max_concurrent_streams,
+  };
+  const callers = new Callers(deps.rules);
+  const rates = new Rates(deps.limits.requests_per_second);
+  const door = (via: string, act: Door["act"]): Door => ({
+    clock,
+    callers,
+    rates,
+    via,
+    act,
+    report: world.report,
+    maxRequestBytes: limits.maxRequestBytes,
+  });
+  const viaOf = ({ kind }: Address) => (kind === "socket" ? "uds" : "tcp");
+  const data = listener(limits, apps, door(viaOf(deps.addresses.data), undefined));
+  const admin = listener(limits, operators, door(viaOf(deps.addresses.admin), deps.act));
+  const http = async () => {
+    const { http: at } = deps.addresses;
+    if (at === undefined) return undefined;
+    const { listenHttp } = await import("./http/listener.ts"); // costs start time where nobody wants it
+    return listenHttp(at, limits, [
+      { services: apps, door: door("http", undefined), needsCallerToken: false },
+      { services: operators, door: door("http", deps.act), needsCallerToken: true },
+      {
+        services: [[Health, data.health.handlers()]],
+        door: open(door("http", undefined)),
+        needsCallerToken: false,
+      },
+    ]);
+  };
   try {
+    const dataAt = await bound(data.server, deps.addresses.data, "listeners.data");
+    const adminAt = await bound(admin.server, deps.addresses.admin, "listeners.admin");
+    const overHttp = await http();
     return {
-      data: await open(data.server, deps.addresses.data, "listeners.data"),
-      admin: await open(admin.server, deps.addresses.admin, "listeners.admin"),
+      data: dataAt,
+      admin: adminAt,
+      http: overHttp?.address,
       setServing: (serving) => {
         data.health.set(serving);
         admin.health.set(serving);
       },
       endStreams: () => stopping.abort(),
       close: async (limitMs) => {
-        await Promise.all([closeServer(data.server, limitMs), closeServer(admin.server, limitMs)]);
+        await Promise.all([
+          closeServer(data.server, limitMs),
+          closeServer(admin.server, limitMs),
+          overHttp?.close(limitMs),
+        ]);
       },
     };
   } catch (error) {
@@ -122,34 +173,25 @@ export async function startServers(deps: ServersDeps): Promise<RunningServers> {
   }
 }
 
-async function open(server: Server, address: Address, field: string): Promise<string> {
+/** Probes and tools carry no caller token, and learn nothing of any account. */
+function open(door: Door): Door {
+  return { ...door, callers: new Callers([]), rates: new Rates(undefined), act: undefined };
+}
+
+async function bound(server: Server, address: Address, field: string): Promise<string> {
   const port = await bind(server, address, field);
   return address.kind === "socket" ? `unix:${address.path}` : `${address.host}:${port}`;
 }
 
 function listener(
-  { world, rules, limits }: ServersDeps,
-  address: Address,
-  act: Door["act"],
-  services: readonly (readonly [DescService, Handlers])[],
+  limits: ServerLimits,
+  services: Services,
+  door: Door,
 ): { readonly server: Server; readonly health: HealthState } {
-  const server = createServer({
-    maxRequestBytes: limits.max_request_bytes,
-    maxConcurrentStreams: limits.max_concurrent_streams,
-  });
-  const via = address.kind === "socket" ? "uds" : "tcp";
-  const door: Door = {
-    clock: world.clock,
-    callers: new Callers(rules),
-    via,
-    act,
-    report: world.report,
-    maxRequestBytes: limits.max_request_bytes,
-  };
+  const server = createServer(limits);
   for (const [service, handlers] of services) addService(server, service, handlers, door);
   const health = new HealthState(services.map(([service]) => service.typeName));
-  // Probes and tools carry no caller token, and learn nothing of any account here.
-  addService(server, Health, health.handlers(), { ...door, callers: new Callers([]), act: undefined });
+  addService(server, Health, health.handlers(), open(door));
   addReflection(server, [...services.map(([service]) => service), Health]);
   return { server, health };
 }

@@ -1,4 +1,4 @@
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create, type DescMessage, type Message, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { anyPack, durationFromMs } from "@bufbuild/protobuf/wkt";
 import { Metadata, type ServiceError, status } from "@grpc/grpc-js";
 import { KeyturnError, type Reason } from "../errors.ts";
@@ -68,31 +68,35 @@ export function retryAfterMsOf({ reason, retryAfterMs }: KeyturnError): number |
   return retryAfterMs ?? (transient ? DEFAULT_RETRY_MS : undefined);
 }
 
-/** The one way an error leaves: gRPC code, sentence, and google.rpc details whose code equals it. */
-export function toServiceError(error: KeyturnError): ServiceError {
-  const code = CODE[error.reason];
+/** A google.rpc detail or one of our own, not yet packed. */
+export interface Detail {
+  readonly desc: DescMessage;
+  readonly value: Message;
+}
+
+/** What every error carries: ErrorInfo, and what else helps the caller. */
+export function detailsOf(error: KeyturnError): readonly Detail[] {
+  const details: Detail[] = [];
+  const add = <D extends DescMessage>(desc: D, init: MessageInitShape<D>) =>
+    details.push({ desc, value: create(desc, init) });
+  add(ErrorInfoSchema, { reason: error.reason, domain: DOMAIN, metadata: { ...error.metadata } });
   const retryAfterMs = retryAfterMsOf(error);
-  const details = [
-    anyPack(
-      ErrorInfoSchema,
-      create(ErrorInfoSchema, { reason: error.reason, domain: DOMAIN, metadata: { ...error.metadata } }),
-    ),
-  ];
-  if (retryAfterMs !== undefined) {
-    details.push(
-      anyPack(
-        RetryInfoSchema,
-        create(RetryInfoSchema, { retryDelay: durationFromMs(Math.ceil(retryAfterMs)) }),
-      ),
-    );
-  }
+  if (retryAfterMs !== undefined)
+    add(RetryInfoSchema, { retryDelay: durationFromMs(Math.ceil(retryAfterMs)) });
   if (error.violations.length > 0) {
     const fieldViolations = error.violations.map(({ field, description }) => ({ field, description }));
-    details.push(anyPack(BadRequestSchema, create(BadRequestSchema, { fieldViolations })));
+    add(BadRequestSchema, { fieldViolations });
   }
   if (error.rateLimit !== undefined) {
-    details.push(anyPack(RateLimitSchema, rateLimitMessage(error.rateLimit)));
+    details.push({ desc: RateLimitSchema, value: rateLimitMessage(error.rateLimit) });
   }
+  return details;
+}
+
+/** How an error leaves over gRPC: code, sentence, and google.rpc details whose code equals it. */
+export function toServiceError(error: KeyturnError): ServiceError {
+  const code = CODE[error.reason];
+  const details = detailsOf(error).map(({ desc, value }) => anyPack(desc, value));
   const metadata = new Metadata();
   const body = toBinary(StatusSchema, create(StatusSchema, { code, message: error.message, details }));
   metadata.set("grpc-status-details-bin", Buffer.from(body));

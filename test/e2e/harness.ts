@@ -165,7 +165,7 @@ export interface Scene {
   readonly admin: Caller;
   readonly stateDir: string;
   readonly logs: string[];
-  readonly targets: { readonly data: string; readonly admin: string };
+  readonly targets: { readonly data: string; readonly admin: string; readonly http: string | undefined };
   /** An account with a grant of the simulator's, its access token expired unless said otherwise. */
   connect(
     id: string,

@@ -16,6 +16,9 @@ import { allowed } from "./allowed.ts";
 import { type Asked, askedOf, type Fence } from "./asked.ts";
 import { denied } from "./denied.ts";
 
+/** Envoy's clock runs from before it sent the request; after its time limit it says 503 without a reason. */
+const SHARE_OF_TIME = 0.9;
+
 export interface CheckDeps {
   readonly broker: Pick<Broker, "account" | "getToken">;
   /** True when the account's provider may be called at `host`, as a Host header has it. */
@@ -49,8 +52,10 @@ function decide(
 ): CheckResponse | Promise<CheckResponse> {
   const { accountId } = asked.ask.key;
   requireAllowed(deps, asked, call, account);
+  const nowMs = deps.clock.boot();
+  const leftMs = Math.min((call.untilBootMs - nowMs) * SHARE_OF_TIME, deps.maxWaitMs);
   const answer = deps.broker.getToken(asked.ask, {
-    untilBootMs: Math.min(call.untilBootMs, deps.clock.boot() + deps.maxWaitMs),
+    untilBootMs: nowMs + leftMs,
     actor: { caller: call.caller.name, purpose: "authz" },
   });
   if (!(answer instanceof Promise)) return answered(deps, asked, call, answer).response;

@@ -111,7 +111,7 @@ function setOut(provider: Provider, call: ForwardedCall): { readonly start: Star
   const credential = call.credential.reveal();
   const restricted = call.permits !== undefined;
   const asked = checkedHeaders(call.headers, Object.keys(credential.headers), restricted);
-  if (call.baseUrl === "") {
+  if (!URL.canParse(call.baseUrl)) {
     throw new KeyturnError(
       "DESTINATION_NOT_ALLOWED",
       "The provider's file names no base URL that this account's fields make whole.",

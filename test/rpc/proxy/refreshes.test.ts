@@ -44,8 +44,8 @@ describe("a call with an expired token", () => {
 
   it("does not wait for another account's", async () => {
     await using at = await stage();
-    await Promise.all(["a", "b"].map((id) => at.have(id, { expired: true })));
     at.simulator.faults.add({ kind: "hang", ms: 1_500, endpoint: "token", subject: "a" });
+    await Promise.all(["a", "b"].map((id) => at.have(id, { expired: true })));
     const order: string[] = [];
     const calls = ["a", "b"].map((accountId) => at.proxy({ accountId }).then(() => order.push(accountId)));
     await Promise.all(calls);
@@ -54,8 +54,8 @@ describe("a call with an expired token", () => {
 
   it("is refused with REAUTHORIZATION_REQUIRED when the grant is revoked, once asked, and nothing reaches the API", async () => {
     await using at = await stage();
+    at.simulator.faults.add({ kind: "invalid_grant", endpoint: "token" });
     await at.have("acme", { expired: true });
-    at.simulator.revokeFamily({ all: true });
     for (let i = 0; i < 3; i += 1) expect(await at.proxy().catch(reasonOf)).toBe("REAUTHORIZATION_REQUIRED");
     expect(at.simulator.stats().tokenRequests).toBe(1);
     expect(at.api.seen).toEqual([]);
@@ -63,9 +63,9 @@ describe("a call with an expired token", () => {
 
   it("is throttled by the token endpoint's cool-down, which is no throttling of the API", async () => {
     await using at = await stage();
+    at.simulator.faults.add({ kind: "rate_limit", dialect: "retry_after_seconds", endpoint: "token" });
     await at.have("acme", { expired: true });
     await at.have("warm");
-    at.simulator.faults.add({ kind: "rate_limit", dialect: "retry_after_seconds", endpoint: "token" });
     expect(await at.proxy().catch(reasonOf)).toBe("PROVIDER_RATE_LIMITED");
     expect((await at.proxy({ accountId: "warm" })).status).toBe(200);
   });
@@ -101,7 +101,8 @@ describe("a call with an expired token", () => {
   });
 
   it("gives up at its deadline while the refresh goes on", async () => {
-    await using at = await stage({ latencyMs: 600 });
+    await using at = await stage();
+    at.simulator.faults.add({ kind: "hang", ms: 1_500, endpoint: "token", times: 1 });
     await at.have("acme", { expired: true });
     await expect(at.proxy({}, { deadlineMs: 200 })).rejects.toMatchObject({ code: 4 });
     expect((await at.proxy()).status).toBe(200);

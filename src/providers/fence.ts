@@ -29,7 +29,7 @@ export interface ExpressionFault {
 
 /**
  * JSONata's grammar, and of its meaning what the allow-list names: no functions of one's own, no recursion, no
- * `$eval`, no clock, no chance, regular expressions in linear time only. JSONata parses; the evaluation is ours,
+ * `$eval`, no clock, no chance, regular expressions of RE2 only. JSONata parses; the evaluation is ours,
  * because it has to be synchronous, counted in steps rather than by a wall clock, and free of backtracking.
  */
 export function compileExpression(source: string): Expression | ExpressionFault {

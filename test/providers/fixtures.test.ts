@@ -22,39 +22,29 @@ const shipped = catalogue.names.map((name) => {
   return { name, provider, fixtures };
 });
 
+const CLASSES = ["reauth", "fix_configuration", "rate_limited", "transient"] as const;
+
 /** What fixtures must show, as far as the provider has it. */
 function missing(provider: Provider, { cases }: Fixtures): readonly string[] {
-  const has = (what: string, found: boolean) => (found ? [] : [what]);
+  const { token, verification } = provider;
   const given = (call: string) => cases.some((one) => one.call === call && one.gives !== undefined);
-  const classes = cases.map((one) => one.refused?.class);
-  const token = provider.token;
-  return [
-    ...(token?.grant === undefined ? [] : has("a grant", given("grant"))),
-    ...(token?.refresh === undefined ? [] : has("a refresh", given("refresh"))),
-    ...(token?.mint === undefined ? [] : has("a minted token", given("mint"))),
-    ...(token === undefined || (token.mint?.[0]?.request === undefined && token.refresh === undefined)
-      ? []
-      : ["reauth", "fix_configuration", "rate_limited", "transient"].flatMap((each) =>
-          has(
-            `a refusal of class ${each}`,
-            classes.some((one) => one === each),
-          ),
-        )),
-    ...has(
-      "what goes into a call of the API",
-      cases.some((one) => one.gives?.headers !== undefined || one.gives?.query !== undefined),
+  const refused = (name: string) => cases.some((one) => one.refused?.class === name);
+  const grants = cases.filter((one) => one.call === "grant" && one.gives?.refresh_token !== undefined);
+  const neverRefreshes = grants.length > 0 && grants.every((one) => one.gives?.refresh_token === null);
+  const isAsked = token !== undefined && (token.grant ?? token.mint)?.[0]?.request !== undefined;
+  const shown: Readonly<Record<string, boolean>> = {
+    "a grant": token?.grant === undefined || given("grant"),
+    "a refresh": token?.refresh === undefined || neverRefreshes || given("refresh"),
+    "a minted token": token?.mint === undefined || given("mint"),
+    ...Object.fromEntries(CLASSES.map((name) => [`a refusal of class ${name}`, !isAsked || refused(name)])),
+    "what goes into a call of the API": cases.some(
+      ({ gives }) => gives?.headers !== undefined || gives?.query !== undefined,
     ),
-    ...(provider.verification === undefined
-      ? []
-      : has(
-          "a refused verification",
-          cases.some((one) => one.call === "verify" && one.outcome === "refused"),
-        )),
-    ...has(
-      "a rate limit of the API",
-      cases.some((one) => one.call === "api" && one.rate_limit !== undefined),
-    ),
-  ];
+    "a refused verification":
+      verification === undefined || cases.some((one) => one.call === "verify" && one.outcome === "refused"),
+    "a rate limit of the API": cases.some((one) => one.call === "api" && one.rate_limit !== undefined),
+  };
+  return Object.keys(shown).filter((what) => shown[what] !== true);
 }
 
 describe.each(shipped)("$name, by its fixtures", ({ provider, fixtures }) => {

@@ -111,7 +111,7 @@ surprise: 1
     [
       "a pattern that could run for ever",
       oauthFile("account_fields: { s: { pattern: '^(a+)\\1$' } }"),
-      "linear time",
+      "of RE2",
     ],
     [
       "a default that its own rule refuses",

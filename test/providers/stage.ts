@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Catalogue, catalogueOf, faultText, parseProvider } from "../../src/providers/load.ts";
 import type { Provider } from "../../src/providers/provider.ts";
@@ -10,17 +10,9 @@ import { Secret } from "../../src/tokens/secret.ts";
 import type { Interpretation, RawAnswer, VendorContext } from "../../src/tokens/vendor.ts";
 
 export const SHIPPED = join(import.meta.dirname, "../../providers");
-export const SHIPPED_NAMES = [
-  "bamboohr",
-  "google",
-  "hubspot",
-  "microsoft",
-  "salesforce",
-  "simulator",
-  "slack",
-  "zoho-crm",
-  "zoom",
-];
+export const SHIPPED_NAMES = readdirSync(SHIPPED)
+  .filter((name) => name.endsWith(".yaml"))
+  .map((name) => name.slice(0, -".yaml".length));
 
 /** 2026-01-01T00:00:00Z. */
 export const NOW_MS = 1_767_225_600_000;

@@ -37,7 +37,7 @@ export const BINARY_OPERATORS = [
 ] as const;
 export type BinaryOperator = (typeof BINARY_OPERATORS)[number];
 
-/** A regular expression that takes time linear in its input. */
+/** A regular expression whose time grows no faster than its input. */
 export interface Regex {
   /** Matching costs about this much per character. */
   readonly size: number;

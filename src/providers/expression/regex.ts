@@ -13,7 +13,7 @@ export function compileRegex(source: string, flags: string): Regex | string {
   try {
     pattern = RE2JS.compile(source, bits);
   } catch {
-    return `/${source}/ is not a regular expression that runs in linear time (no look-around, no back-references)`;
+    return `/${source}/ is not a regular expression of RE2 (no look-around, no back-references)`;
   }
   const size = pattern.programSize();
   if (size > MAX_PROGRAM_SIZE) return `/${source}/ is too large (its counted repetitions unfold)`;
@@ -34,6 +34,6 @@ export function compilePattern(source: string): ((value: string) => boolean) | s
     if (pattern.programSize() > MAX_PROGRAM_SIZE) return `${source} is too large`;
     return (value) => pattern.matches(value);
   } catch {
-    return `${source} is not a regular expression that runs in linear time`;
+    return `${source} is not a regular expression of RE2`;
   }
 }

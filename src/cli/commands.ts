@@ -1,5 +1,6 @@
 import type { Command } from "./command.ts";
 import { accountActCommands } from "./commands/accounts-act.ts";
+import { accountsBulkRefresh } from "./commands/accounts-bulk-refresh.ts";
 import { accountsImport } from "./commands/accounts-import.ts";
 import { accountReadCommands } from "./commands/accounts-read.ts";
 import { accountWriteCommands } from "./commands/accounts-write.ts";
@@ -21,6 +22,7 @@ export const commands: readonly Command[] = [
   ...accountReadCommands,
   ...accountWriteCommands,
   accountsImport,
+  accountsBulkRefresh,
   ...accountActCommands,
   ...clientCommands,
   ...eventCommands,

@@ -60,6 +60,7 @@ export function compileProvider(
       clientAuth: file.revocation?.client_auth ?? token?.clientAuth ?? "header",
       success: compiler.maybeExpression(["revocation", "success"], file.revocation?.success),
       tokens: file.revocation?.tokens ?? ["refresh_token", "access_token"],
+      accessTokenAlone: file.revocation?.access_token_alone ?? false,
     },
     verification: verification && {
       ...verification,

@@ -179,6 +179,8 @@ export interface Provider {
         readonly clientAuth: ClientAuth;
         readonly success: Expression | undefined;
         readonly tokens: readonly ("refresh_token" | "access_token")[];
+        /** The grant outlives its access token's revocation. */
+        readonly accessTokenAlone: boolean;
       })
     | undefined;
   readonly verification:

@@ -34,6 +34,19 @@ export async function revokeGrant(
   return outcome;
 }
 
+/** Ends an access token and not its grant; `unsupported` unless the file says that this can be done. Never throws. */
+export async function revokeAccessToken(
+  outside: Outside,
+  provider: Provider,
+  context: VendorContext,
+): Promise<Revocation> {
+  const { credential } = context;
+  const plan = provider.revocation;
+  if (plan?.accessTokenAlone !== true || credential.kind !== "oauth") return "unsupported";
+  const token = credential.accessToken.reveal();
+  return token === "" ? "unsupported" : revokeOne(outside, provider, plan, context, "access_token", token);
+}
+
 function tokenOf(credential: OAuthCredential, kind: Kind): string | undefined {
   return kind === "refresh_token" ? credential.refreshToken?.reveal() : credential.accessToken.reveal();
 }

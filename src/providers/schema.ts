@@ -338,6 +338,10 @@ export const providerFile = z.strictObject({
         .min(1)
         .max(2)
         .optional(),
+      access_token_alone: z.boolean().optional().meta({
+        description:
+          "True: revoking an access token leaves its grant alive (RFC 7009 §2.1 lets a provider end both). Default: false.",
+      }),
     })
     .optional(),
   verification: z

@@ -5,7 +5,7 @@ import { sendStep } from "./exchange.ts";
 import { interpretExchange } from "./interpret.ts";
 import type { Catalogue } from "./load.ts";
 import type { Provider, TokenPlan } from "./provider.ts";
-import { revokeGrant } from "./revocation.ts";
+import { revokeAccessToken, revokeGrant } from "./revocation.ts";
 import type { Send } from "./send.ts";
 import { verifyCredential } from "./verification.ts";
 
@@ -54,6 +54,11 @@ export function createVendors({ catalogue, send, now }: VendorsDeps): Vendors {
     async revoke(context) {
       const provider = catalogue().get(context.account.provider);
       return provider === undefined ? "unsupported" : revokeGrant(outside, provider, context);
+    },
+
+    async revokeAccessToken(context) {
+      const provider = catalogue().get(context.account.provider);
+      return provider === undefined ? "unsupported" : revokeAccessToken(outside, provider, context);
     },
 
     authorize(context: Omit<VendorContext, "client">) {

@@ -98,6 +98,7 @@ export async function startServers(deps: ServersDeps): Promise<RunningServers> {
       accountHandlers({
         accounts,
         broker,
+        bulkRefresh: heart.bulkRefresh,
         replay,
         journal,
         store,

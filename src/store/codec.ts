@@ -14,6 +14,7 @@ import {
   AttemptRecordSchema,
   BreakerRecordSchema,
   BudgetBlockRecordSchema,
+  BulkRefreshRecordSchema,
   CooldownRecordSchema,
   HoldRecordSchema,
   LockRecordSchema,
@@ -64,6 +65,7 @@ const SCHEMAS: Readonly<Record<StoredKind, DescMessage>> = {
   shard: ShardOwnerRecordSchema,
   audit_head: AuditHeadRecordSchema,
   rewrap: RewrapMarkRecordSchema,
+  bulk_refresh: BulkRefreshRecordSchema,
   event: EventRecordSchema,
   event_mark: EventMarkRecordSchema,
 };

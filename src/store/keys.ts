@@ -24,6 +24,7 @@ import { shardOf } from "../tokens/shard.ts";
  * | `breakers/<provider>/<client>` | BreakerRecord | – | failures in a row, suspicion, what is to be reverted |
  * | `audit-heads/<instance>` | AuditHeadRecord | – | finds a cut tail of an audit chain |
  * | `rewraps/<kek id>` | RewrapMarkRecord | – | where a killed rewrap goes on |
+ * | `bulk-refreshes/<job>` | BulkRefreshRecord | own, 7 days | where a stopped bulk refresh goes on |
  * | `events/<class>/<5-minute bucket>/<operation id>/<n>` | EventRecord | – (janitor) | the one feed |
  * | `event-marks/<class>` | EventMarkRecord | – | up to where the janitor has dropped events |
  * | `identity` | text | – | the name of a store that several sidecars share |
@@ -46,6 +47,7 @@ const FOLDERS: Readonly<Record<Kind, string>> = {
   breaker: "breakers",
   audit_head: "audit-heads",
   rewrap: "rewraps",
+  bulk_refresh: "bulk-refreshes",
 };
 
 const SHARDED: ReadonlySet<Kind> = new Set(["account", "credential"]);

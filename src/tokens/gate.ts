@@ -1,4 +1,5 @@
 import type { Clock } from "../clock.ts";
+import { spareOf } from "./permits.ts";
 import { type ClientKey, clientKeyText } from "./snapshot.ts";
 
 /** Who goes first when a client's token endpoint has little room. */
@@ -58,6 +59,7 @@ export class Gates {
         if (state !== "waiting") return;
         for (const name of ORDER) lane.waiting[name].delete(waiter);
         lane.waiting.demand.add(waiter);
+        this.#pump(lane);
       },
       leave: () => {
         if (state === "entered") lane.running -= 1;
@@ -98,7 +100,9 @@ export class Gates {
 
   #pump(lane: Lane): void {
     while (lane.running < lane.cap && lane.closedUntilMs <= this.#clock.boot()) {
-      const queue = ORDER.map((name) => lane.waiting[name]).find((set) => set.size > 0);
+      const hasSpare = lane.running < lane.cap - spareOf(lane.cap);
+      const may = ORDER.filter((name) => name !== "bulk" || hasSpare);
+      const queue = may.map((name) => lane.waiting[name]).find((set) => set.size > 0);
       const [next] = queue ?? [];
       if (queue === undefined || next === undefined) return;
       queue.delete(next);

@@ -1,5 +1,6 @@
 import { Accounts } from "./accounts.ts";
 import { Broker } from "./broker.ts";
+import { BulkRefresh } from "./bulk-refresh.ts";
 import { Clients } from "./clients.ts";
 import type { StoredEvent } from "./events.ts";
 import { Exchanges } from "./exchanges.ts";
@@ -25,6 +26,7 @@ export class Heart {
   readonly replay: Replay;
   readonly scheduler: Scheduler;
   readonly rounds: Rounds;
+  readonly bulkRefresh: BulkRefresh;
   readonly #world: World;
   readonly #known: Known;
   readonly #ownership: Ownership;
@@ -46,6 +48,7 @@ export class Heart {
     this.replay = new Replay(world, this.#exchanges);
     this.scheduler = new Scheduler(world, known, gates, this.broker, ownership);
     this.rounds = new Rounds(world, (accountId) => ownership.owns(accountId));
+    this.bulkRefresh = new BulkRefresh(world, this.broker);
     this.accounts = new Accounts(world, known);
     this.clients = new Clients(world);
     this.#unfollow = world.events.follow((events: readonly StoredEvent[]) => {

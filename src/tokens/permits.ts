@@ -12,14 +12,23 @@ export function capsOf(snapshot: Snapshot, rules: RefreshRules | undefined) {
   return { maxConcurrent: own?.maxConcurrent ?? rules?.maxConcurrent, budget: own?.budget ?? rules?.budget };
 }
 
-/** The lowest free number of a cap: `none` when all are taken, undefined when there is no cap. */
+/** What bulk work leaves to those who wait: a quarter, at least one where there are several. */
+export function spareOf(cap: number): number {
+  return cap <= 1 || !Number.isFinite(cap) ? 0 : Math.ceil(cap / 4);
+}
+
+/**
+ * The lowest free number of a cap: `none` when all are taken, undefined when there is no cap. Bulk work takes none of
+ * the last numbers.
+ */
 export function freePermit(
   snapshot: Snapshot,
   cap: number | undefined,
+  isBulk: boolean,
 ): KeyOf<"permit"> | "none" | undefined {
   if (cap === undefined) return undefined;
   const taken = new Set(snapshot.permits.map((entry) => entry.key.parts[2]));
-  const n = firstFree(taken, cap);
+  const n = firstFree(taken, isBulk ? cap - spareOf(cap) : cap);
   return n === undefined ? "none" : key("permit", snapshot.client.provider, snapshot.client.client, n);
 }
 
@@ -33,10 +42,12 @@ export interface BudgetTake {
 export function freeBlock(
   snapshot: Snapshot,
   budget: { readonly requests: number; readonly perMs: number },
+  isBulk: boolean,
 ): BudgetTake | "none" {
   const requests = Math.max(1, Math.floor(budget.requests / BLOCKS));
   const blocks = Math.floor(budget.requests / requests);
-  const n = firstFree(new Set(snapshot.budgets.map((entry) => entry.key.parts[2])), blocks);
+  const taken = new Set(snapshot.budgets.map((entry) => entry.key.parts[2]));
+  const n = firstFree(taken, isBulk ? blocks - spareOf(blocks) : blocks);
   if (n === undefined) return "none";
   const at = key("budget", snapshot.client.provider, snapshot.client.client, n);
   // The block's last send starts SEND_WITHIN_MS after it was taken; only a full window later may it be taken again.

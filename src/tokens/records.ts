@@ -178,6 +178,31 @@ export interface RewrapMark {
   readonly initiator: string;
 }
 
+/** Which accounts a bulk refresh takes; empty members leave the choice open. */
+export interface BulkSelection {
+  readonly provider: string;
+  readonly client: string;
+  readonly tenant: string;
+  /** All of them. */
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** A bulk refresh, so that a stopped one goes on. */
+export interface BulkRefreshJob {
+  readonly selection: BulkSelection;
+  readonly revokePrevious: boolean;
+  readonly initiator: string;
+  readonly startedAtMs: number;
+  /** Accounts selected when it began. */
+  readonly total: number;
+  readonly done: number;
+  readonly failed: number;
+  /** The page of the accounts that the next one is on, and the last one on it that is done. */
+  readonly after: string;
+  readonly lastAccountId: string;
+  readonly finished: boolean;
+}
+
 /** Every kind of record, with the parts of its key. `accountId` comes first where a record belongs to an account. */
 export interface Kinds {
   account: { readonly parts: readonly [accountId: string]; readonly value: Account };
@@ -209,6 +234,7 @@ export interface Kinds {
   shard: { readonly parts: readonly [n: string]; readonly value: ShardOwner };
   audit_head: { readonly parts: readonly [instance: string]; readonly value: AuditHead };
   rewrap: { readonly parts: readonly [kekId: string]; readonly value: RewrapMark };
+  bulk_refresh: { readonly parts: readonly [jobId: string]; readonly value: BulkRefreshJob };
 }
 
 export type Kind = keyof Kinds;

@@ -45,7 +45,8 @@ interface HeldLock {
 type Step =
   | { readonly kind: "done" }
   | { readonly kind: "refused"; readonly error: KeyturnError }
-  | { readonly kind: "again" }
+  /** `afterMs`: only this flight has to wait; others may go first. */
+  | { readonly kind: "again"; readonly afterMs?: number }
   /** The exchange has begun: its own bookkeeping ends the flight. */
   | { readonly kind: "sent"; readonly finished: Promise<void> };
 
@@ -91,7 +92,11 @@ export class Refresher {
   async #fly(flight: Flight, client: ClientKey): Promise<void> {
     const line = () => this.#gates.queue(client, this.#localCap(client), flight.priority);
     let ticket = line();
-    flight.onRaise(() => ticket.raise());
+    const raised = new AbortController();
+    flight.onRaise(() => {
+      raised.abort();
+      ticket.raise();
+    });
     try {
       for (;;) {
         await ticket.entered;
@@ -102,6 +107,8 @@ export class Refresher {
           // Back into the queue: whoever has callers waiting goes first.
           flight.queued = true;
           ticket.leave();
+          if (step.afterMs !== undefined)
+            await this.#world.clock.sleep(step.afterMs, raised.signal).catch(() => undefined);
           ticket = line();
           continue;
         }
@@ -256,15 +263,21 @@ export class Refresher {
 
     const rules = this.#world.vendors.rules(snapshot.client.provider, snapshot.key.slot);
     const caps = capsOf(snapshot, rules);
-    const permit = freePermit(snapshot, caps.maxConcurrent);
+    const isBulk = flight.priority === "bulk";
+    const permit = freePermit(snapshot, caps.maxConcurrent, isBulk);
     const blockUntilMs =
       caps.budget === undefined
         ? undefined
         : this.#blocks.use(clientKeyText(snapshot.client), this.#world.clock.boot());
     const take =
-      caps.budget === undefined || blockUntilMs !== undefined ? undefined : freeBlock(snapshot, caps.budget);
+      caps.budget === undefined || blockUntilMs !== undefined
+        ? undefined
+        : freeBlock(snapshot, caps.budget, isBulk);
     if (permit === "none" || take === "none") {
-      this.#gates.close(snapshot.client, CLOSED_FOR_MS * (1 + this.#world.random()));
+      const forMs = CLOSED_FOR_MS * (1 + this.#world.random());
+      // What bulk work has to leave is there for others: their gate stays open.
+      if (isBulk) return { kind: "again", afterMs: forMs };
+      this.#gates.close(snapshot.client, forMs);
       return { kind: "again" };
     }
 

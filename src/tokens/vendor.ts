@@ -181,6 +181,8 @@ export interface Vendors {
   verify(context: VendorContext): Promise<Verification>;
   /** RFC 7009 order: the refresh token first. */
   revoke(context: VendorContext): Promise<Revocation>;
+  /** Its access token and not the grant; `unsupported` unless its file says that the grant outlives that. */
+  revokeAccessToken(context: VendorContext): Promise<Revocation>;
   /** Throws PROVIDER_NOT_FOUND when the file is missing. */
   authorize(context: Omit<VendorContext, "client">): Authorization;
 }

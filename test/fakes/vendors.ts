@@ -137,6 +137,15 @@ export class FakeVendors implements Vendors {
     return this.verdict;
   }
 
+  /** Access tokens that were revoked alone. */
+  readonly revokedAlone: string[] = [];
+
+  async revokeAccessToken({ credential }: VendorContext): Promise<Revocation> {
+    if (credential.kind !== "oauth") return "unsupported";
+    this.revokedAlone.push(credential.accessToken.reveal());
+    return "revoked";
+  }
+
   async revoke(context: VendorContext): Promise<Revocation> {
     const token = context.credential.kind === "oauth" ? context.credential.refreshToken?.reveal() : undefined;
     this.revoked.push(token);

@@ -109,6 +109,7 @@ export const MUTANTS: Readonly<Record<string, Mutant>> = {
         interpret: (context, answer) => vendors.interpret(context, answer),
         verify: (context) => vendors.verify(context),
         revoke: (context) => vendors.revoke(context),
+        revokeAccessToken: (context) => vendors.revokeAccessToken(context),
         authorize: (context) => vendors.authorize(context),
       },
     };

@@ -198,6 +198,10 @@ export class VendorPort implements Vendors {
     });
   }
 
+  revokeAccessToken(): never {
+    throw new Error("the simulation revokes no token alone");
+  }
+
   authorize(): never {
     throw new Error("the simulation renders answers itself");
   }

@@ -179,6 +179,21 @@ export const SAMPLES: { readonly [K in Kind]: Kinds[K] } = {
     parts: ["vault-transit:/transit/keyturn"],
     value: { toVersion: 2, after: "accounts/00/x", done: 3, startedAtMs: 4, initiator: "me" },
   },
+  bulk_refresh: {
+    parts: ["job-1"],
+    value: {
+      selection: { provider: "hubspot", client: "main", tenant: "", labels: { region: "eu" } },
+      revokePrevious: true,
+      initiator: "me",
+      startedAtMs: 4,
+      total: 5,
+      done: 3,
+      failed: 1,
+      after: "accounts/00/x",
+      lastAccountId: "acme",
+      finished: false,
+    },
+  },
 };
 
 export function event(type: EventType, change: Partial<NewEvent> = {}): NewEvent {

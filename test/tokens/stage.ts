@@ -151,6 +151,7 @@ export class Stage {
         interpret: (context, answer) => life.hear(vendors.interpret(context, answer)),
         verify: (context) => life.hear(vendors.verify(context)),
         revoke: (context) => life.hear(vendors.revoke(context)),
+        revokeAccessToken: (context) => life.hear(vendors.revokeAccessToken(context)),
         authorize: (context) => vendors.authorize(context),
       },
       vault: { seal: (answer) => Buffer.from(answer), open: (sealed) => Buffer.from(sealed) },

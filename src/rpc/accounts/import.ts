@@ -10,13 +10,13 @@ import {
 } from "../../gen/keyturn/v1/account_service_pb.js";
 import type { Accounts, NewAccount } from "../../tokens/accounts.ts";
 import { FirstChecks } from "../../tokens/first-checks.ts";
+import { inOrder } from "../../tokens/in-order.ts";
 import type { OAuthClient } from "../../tokens/records.ts";
 import { clientKeyOf } from "../../tokens/snapshot.ts";
 import type { Store } from "../../tokens/store.ts";
 import type { RefreshRules } from "../../tokens/vendor.ts";
 import type { Report } from "../../tokens/world.ts";
 import { bidi, type Handler, type StreamCall } from "../call.ts";
-import { inOrder } from "../in-order.ts";
 import { requireSight } from "../policy.ts";
 import { toKeyturnError } from "../status.ts";
 import { clientNamed, newAccountOf } from "./new-account.ts";

@@ -20,6 +20,7 @@ import {
 import { type Account, DEFAULT_SLOT } from "../../tokens/account.ts";
 import type { AccountPatch, Accounts } from "../../tokens/accounts.ts";
 import type { Broker } from "../../tokens/broker.ts";
+import type { BulkRefresh } from "../../tokens/bulk-refresh.ts";
 import type { Journal } from "../../tokens/journal.ts";
 import { key, type OAuthClient } from "../../tokens/records.ts";
 import type { Replay } from "../../tokens/replay.ts";
@@ -31,6 +32,7 @@ import type { Report } from "../../tokens/world.ts";
 import { type Call, type Handlers, stream, unary } from "../call.ts";
 import { requireSight } from "../policy.ts";
 import { afterOf, pageSize, pageToken } from "../wire.ts";
+import { bulkRefreshAccounts } from "./bulk-refresh.ts";
 import { credentialOf } from "./credential-input.ts";
 import { explanation } from "./explain.ts";
 import { importAccounts } from "./import.ts";
@@ -42,6 +44,7 @@ const SCAN = 1_000;
 export interface AccountServiceDeps {
   readonly accounts: Accounts;
   readonly broker: Pick<Broker, "refresh">;
+  readonly bulkRefresh: BulkRefresh;
   readonly replay: Pick<Replay, "remap">;
   readonly journal: Journal;
   readonly store: Store;
@@ -86,6 +89,7 @@ export function accountHandlers(deps: AccountServiceDeps): Handlers {
       return create(PutCredentialResponseSchema, { account: await shown(entry) });
     }),
     importAccounts: importAccounts(deps),
+    bulkRefreshAccounts: bulkRefreshAccounts(deps.bulkRefresh),
     getAccount: unary(AccountService.method.getAccount, async (request, call) =>
       create(GetAccountResponseSchema, { account: await shown(await seen(call, request.accountId)) }),
     ),

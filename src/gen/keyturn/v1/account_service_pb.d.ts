@@ -1206,10 +1206,14 @@ export declare type RefreshAccountResponse = Message<"keyturn.v1.RefreshAccountR
 export declare const RefreshAccountResponseSchema: GenMessage<RefreshAccountResponse>;
 
 /**
+ * At least one of client, provider, tenant and labels, or resume_cursor alone.
+ *
  * @generated from message keyturn.v1.BulkRefreshAccountsRequest
  */
 export declare type BulkRefreshAccountsRequest = Message<"keyturn.v1.BulkRefreshAccountsRequest"> & {
   /**
+   * Needs its provider.
+   *
    * @generated from field: string client = 1;
    */
   client: string;
@@ -1225,21 +1229,30 @@ export declare type BulkRefreshAccountsRequest = Message<"keyturn.v1.BulkRefresh
   tenant: string;
 
   /**
+   * All of them.
+   *
    * @generated from field: map<string, string> labels = 4;
    */
   labels: { [key: string]: string };
 
   /**
+   * Ends each replaced access token at the provider, where its file says that the grant outlives that. Callers who still
+   * hold one get a 401 and ask again with its revision.
+   *
    * @generated from field: bool revoke_previous = 5;
    */
   revokePrevious: boolean;
 
   /**
+   * Says what would be refreshed, and asks no provider.
+   *
    * @generated from field: bool dry_run = 6;
    */
   dryRun: boolean;
 
   /**
+   * Of a message of the stopped one.
+   *
    * @generated from field: string resume_cursor = 7;
    */
   resumeCursor: string;
@@ -1256,11 +1269,15 @@ export declare const BulkRefreshAccountsRequestSchema: GenMessage<BulkRefreshAcc
  */
 export declare type BulkRefreshAccountsResponse = Message<"keyturn.v1.BulkRefreshAccountsResponse"> & {
   /**
+   * Accounts dealt with, failed ones included.
+   *
    * @generated from field: int64 done = 1;
    */
   done: bigint;
 
   /**
+   * Selected when it began.
+   *
    * @generated from field: int64 total = 2;
    */
   total: bigint;
@@ -1271,9 +1288,25 @@ export declare type BulkRefreshAccountsResponse = Message<"keyturn.v1.BulkRefres
   failed: bigint;
 
   /**
+   * To go on from; the same in every message. Empty on a dry run.
+   *
    * @generated from field: string cursor = 4;
    */
   cursor: string;
+
+  /**
+   * Absent in the first and in the last message.
+   *
+   * @generated from field: keyturn.v1.BulkRefreshResult result = 5;
+   */
+  result?: BulkRefreshResult | undefined;
+
+  /**
+   * True in the last message.
+   *
+   * @generated from field: bool finished = 6;
+   */
+  finished: boolean;
 };
 
 /**
@@ -1281,6 +1314,55 @@ export declare type BulkRefreshAccountsResponse = Message<"keyturn.v1.BulkRefres
  * Use `create(BulkRefreshAccountsResponseSchema)` to create a new message.
  */
 export declare const BulkRefreshAccountsResponseSchema: GenMessage<BulkRefreshAccountsResponse>;
+
+/**
+ * BulkRefreshResult is what became of one token.
+ *
+ * @generated from message keyturn.v1.BulkRefreshResult
+ */
+export declare type BulkRefreshResult = Message<"keyturn.v1.BulkRefreshResult"> & {
+  /**
+   * @generated from field: string account_id = 1;
+   */
+  accountId: string;
+
+  /**
+   * @generated from field: string token_name = 2;
+   */
+  tokenName: string;
+
+  /**
+   * @generated from field: keyturn.v1.BulkRefreshOutcome outcome = 3;
+   */
+  outcome: BulkRefreshOutcome;
+
+  /**
+   * A reason of the closed list; empty when refreshed, or when it never can be.
+   *
+   * @generated from field: string reason = 4;
+   */
+  reason: string;
+
+  /**
+   * A plain sentence for people.
+   *
+   * @generated from field: string message = 5;
+   */
+  message: string;
+
+  /**
+   * With revoke_previous: the replaced access token is dead at the provider.
+   *
+   * @generated from field: bool previous_revoked = 6;
+   */
+  previousRevoked: boolean;
+};
+
+/**
+ * Describes the message keyturn.v1.BulkRefreshResult.
+ * Use `create(BulkRefreshResultSchema)` to create a new message.
+ */
+export declare const BulkRefreshResultSchema: GenMessage<BulkRefreshResult>;
 
 /**
  * @generated from message keyturn.v1.ExportAccountsRequest
@@ -1402,6 +1484,40 @@ export enum ImportOutcome {
  * Describes the enum keyturn.v1.ImportOutcome.
  */
 export declare const ImportOutcomeSchema: GenEnum<ImportOutcome>;
+
+/**
+ * @generated from enum keyturn.v1.BulkRefreshOutcome
+ */
+export enum BulkRefreshOutcome {
+  /**
+   * @generated from enum value: BULK_REFRESH_OUTCOME_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A new token is stored; or on a dry run: it would be asked for.
+   *
+   * @generated from enum value: BULK_REFRESH_OUTCOME_REFRESHED = 1;
+   */
+  REFRESHED = 1,
+
+  /**
+   * It cannot be refreshed by anybody now: reason and message say why.
+   *
+   * @generated from enum value: BULK_REFRESH_OUTCOME_SKIPPED = 2;
+   */
+  SKIPPED = 2,
+
+  /**
+   * @generated from enum value: BULK_REFRESH_OUTCOME_FAILED = 3;
+   */
+  FAILED = 3,
+}
+
+/**
+ * Describes the enum keyturn.v1.BulkRefreshOutcome.
+ */
+export declare const BulkRefreshOutcomeSchema: GenEnum<BulkRefreshOutcome>;
 
 /**
  * AccountService is how operators manage integrated accounts. Admin listener. No RPC of it returns a secret.
@@ -1561,7 +1677,12 @@ export declare const AccountService: GenService<{
     output: typeof RefreshAccountResponseSchema;
   },
   /**
-   * BulkRefreshAccounts refreshes many accounts under their clients' caps. UNIMPLEMENTED in this version.
+   * BulkRefreshAccounts refreshes every selected account now, whatever validity is left, one result for each of their
+   * tokens. It obeys the clients' caps, goes behind all other refreshes and leaves a quarter of the places to them. It
+   * waits while a client cools down. What has begun when the call ends is finished, and nothing more begins: that is how
+   * it is cancelled, and resume_cursor goes on from there, on any sidecar, within 7 days.
+   *
+   * Errors: INVALID_ARGUMENT (nothing is selected by, or the cursor is unknown).
    *
    * @generated from rpc keyturn.v1.AccountService.BulkRefreshAccounts
    */

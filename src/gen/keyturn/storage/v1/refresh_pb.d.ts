@@ -393,6 +393,112 @@ export declare type SuspectedOutage = Message<"keyturn.storage.v1.SuspectedOutag
 export declare const SuspectedOutageSchema: GenMessage<SuspectedOutage>;
 
 /**
+ * Where a bulk refresh stands.
+ *
+ * @generated from message keyturn.storage.v1.BulkRefreshRecord
+ */
+export declare type BulkRefreshRecord = Message<"keyturn.storage.v1.BulkRefreshRecord"> & {
+  /**
+   * @generated from field: uint32 format = 1;
+   */
+  format: number;
+
+  /**
+   * @generated from field: string operation = 2;
+   */
+  operation: string;
+
+  /**
+   * @generated from field: keyturn.storage.v1.BulkSelection selection = 3;
+   */
+  selection?: BulkSelection | undefined;
+
+  /**
+   * @generated from field: bool revoke_previous = 4;
+   */
+  revokePrevious: boolean;
+
+  /**
+   * @generated from field: string initiator = 5;
+   */
+  initiator: string;
+
+  /**
+   * @generated from field: int64 started_at_ms = 6;
+   */
+  startedAtMs: bigint;
+
+  /**
+   * @generated from field: int64 total = 7;
+   */
+  total: bigint;
+
+  /**
+   * @generated from field: int64 done = 8;
+   */
+  done: bigint;
+
+  /**
+   * @generated from field: int64 failed = 9;
+   */
+  failed: bigint;
+
+  /**
+   * @generated from field: string after = 10;
+   */
+  after: string;
+
+  /**
+   * @generated from field: string last_account_id = 11;
+   */
+  lastAccountId: string;
+
+  /**
+   * @generated from field: bool finished = 12;
+   */
+  finished: boolean;
+};
+
+/**
+ * Describes the message keyturn.storage.v1.BulkRefreshRecord.
+ * Use `create(BulkRefreshRecordSchema)` to create a new message.
+ */
+export declare const BulkRefreshRecordSchema: GenMessage<BulkRefreshRecord>;
+
+/**
+ * Which accounts it takes.
+ *
+ * @generated from message keyturn.storage.v1.BulkSelection
+ */
+export declare type BulkSelection = Message<"keyturn.storage.v1.BulkSelection"> & {
+  /**
+   * @generated from field: string provider = 1;
+   */
+  provider: string;
+
+  /**
+   * @generated from field: string client = 2;
+   */
+  client: string;
+
+  /**
+   * @generated from field: string tenant = 3;
+   */
+  tenant: string;
+
+  /**
+   * @generated from field: map<string, string> labels = 4;
+   */
+  labels: { [key: string]: string };
+};
+
+/**
+ * Describes the message keyturn.storage.v1.BulkSelection.
+ * Use `create(BulkSelectionSchema)` to create a new message.
+ */
+export declare const BulkSelectionSchema: GenMessage<BulkSelection>;
+
+/**
  * What a late answer is good for.
  *
  * @generated from enum keyturn.storage.v1.AnswerUse

@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { inOrder } from "../../src/rpc/in-order.ts";
+import { inOrder } from "../../src/tokens/in-order.ts";
 
 const soon = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 

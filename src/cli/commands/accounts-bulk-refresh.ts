@@ -22,7 +22,7 @@ export const accountsBulkRefresh: Command = {
     label: { value: "KEY=VALUE", help: "accounts with this label", many: true },
     "revoke-previous": { help: "end each replaced access token at the provider" },
     "dry-run": { help: "say what would be refreshed, and ask no provider" },
-    resume: { value: "CURSOR", help: "go on with a stopped one; nothing else is given then" },
+    continue: { value: "CURSOR", help: "go on with a stopped one; nothing else is given then" },
   },
   about: `It obeys the clients' caps, waits while one cools down, and leaves a quarter of the places to live callers. Ctrl-C
 stops it after what has begun; it prints the cursor to go on with, which survives the sidecar's restart. A refresh whose
@@ -50,7 +50,7 @@ what was not refreshed, --json gives every result. The exit code is 1 when an ac
         labels: options.pairs("label"),
         revokePrevious: options.has("revoke-previous"),
         dryRun: options.has("dry-run"),
-        resumeCursor: options.text("resume"),
+        resumeCursor: options.text("continue"),
       })) {
         last = message;
         if (output.json) output.message(BulkRefreshAccountsResponseSchema, message);
@@ -59,7 +59,7 @@ what was not refreshed, --json gives every result. The exit code is 1 when an ac
     } finally {
       progress.end();
       if (last?.finished === false && last.cursor !== "")
-        output.note(`Go on with: keyturn accounts bulk-refresh --resume ${last.cursor}`);
+        output.note(`Go on with: keyturn accounts bulk-refresh --continue ${last.cursor}`);
     }
     if (last?.finished !== true) return EXIT.failed;
     if (!output.json) output.text(summary(last, options.has("dry-run")));

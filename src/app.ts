@@ -16,10 +16,11 @@ import { KeyturnError } from "./errors.ts";
 import { openJournal } from "./journal/journal.ts";
 import { openKek, requireMeant } from "./kek.ts";
 import type { Log } from "./log.ts";
+import { createConsents } from "./providers/consents.ts";
 import { createForward } from "./providers/forward/forward.ts";
 import { type Catalogue, faultText, lintProvider, loadCatalogue } from "./providers/load.ts";
 import { hostsOf } from "./providers/request.ts";
-import { createVendors } from "./providers/vendors.ts";
+import { createVendors, type VendorsDeps } from "./providers/vendors.ts";
 import { answerRenderer } from "./rpc/credential/answer.ts";
 import type { Address } from "./rpc/listener.ts";
 import { type RunningServers, type ServersDeps, startServers } from "./rpc/servers.ts";
@@ -53,6 +54,8 @@ export interface Sidecar {
   readonly admin: string;
   /** `host:port`; undefined without an HTTP listener. */
   readonly http: string | undefined;
+  /** Where providers may send browsers; undefined without a callback listener. */
+  readonly callback: string | undefined;
   readonly instance: string;
   /** Reads the provider files again, all or nothing; INVALID_REQUEST names every fault. */
   reload(): void;
@@ -112,11 +115,12 @@ export async function startSidecar({
     });
     const egress = createEgress({ clock, proxy: egressProxy(config.egress.proxy) });
     undo.push(() => egress.close());
-    const vendors = createVendors({
+    const outside: VendorsDeps = {
       catalogue: () => catalogue,
       send: (request) => egress.request(request),
       now: () => clock.now(),
-    });
+    };
+    const vendors = createVendors(outside);
     const newId = () => randomBytes(12).toString("base64url");
     const membership = await joinMembers(config, store, instance, { clock, newId, log });
     const world = around({
@@ -129,6 +133,7 @@ export async function startSidecar({
       sealer,
       journal,
       vendors,
+      consents: createConsents(outside),
       vault: createProcessSeal(),
       render: answerRenderer(vendors),
       report: log,
@@ -159,6 +164,8 @@ export async function startSidecar({
       },
       forward: createForward({ catalogue: () => catalogue, outlet: egress, clock }),
       act: actRecorder(audit),
+      callback: config.listeners.callback,
+      returnUrls: config.connections.return_urls,
       providers: {
         list: () => catalogue.names.map((name) => shown(catalogue, name)),
         text: (name) => textOf(catalogue, name),
@@ -189,11 +196,13 @@ export async function startSidecar({
       data: servers.data,
       admin: servers.admin,
       ...(servers.http === undefined ? {} : { http: servers.http }),
+      ...(servers.callback === undefined ? {} : { callback: servers.callback }),
     });
     return {
       data: servers.data,
       admin: servers.admin,
       http: servers.http,
+      callback: servers.callback,
       instance,
       reload: () => {
         catalogue = readProviders(directories);
@@ -248,8 +257,8 @@ function kekRecord({ operation, context, actor, kekId, kekVersion, outcome }: Ke
 function actRecorder(audit: Audit) {
   return async (operation: string, caller: string, account: string) => {
     await audit.record({ operation, caller, account, outcome: "begun" });
-    return (outcome: string, detail: Readonly<Record<string, string>>) =>
-      audit.record({ operation, caller, account, outcome, detail });
+    return (outcome: string, detail: Readonly<Record<string, string>>, found = account) =>
+      audit.record({ operation, caller, account: found, outcome, detail });
   };
 }
 

@@ -86,6 +86,13 @@ export class KeyturnError extends Error {
   }
 }
 
+/** The same error, saying more. */
+export function withMetadata(error: KeyturnError, more: Readonly<Record<string, string>>): KeyturnError {
+  const { reason, message, retryAfterMs, violations, rateLimit, cause } = error;
+  const metadata = { ...error.metadata, ...more };
+  return new KeyturnError(reason, message, { metadata, retryAfterMs, violations, rateLimit, cause });
+}
+
 /** INVALID_REQUEST for one field. */
 export function invalid(field: string, description: string): KeyturnError {
   return new KeyturnError("INVALID_REQUEST", `${field}: ${description}`, {

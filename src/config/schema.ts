@@ -25,6 +25,14 @@ const listener = z.strictObject({
   tcp: tcp.optional(),
 });
 
+/** Where a provider may send the customer's browser back to. */
+const callback = z.strictObject({
+  host: z.string().default("127.0.0.1"),
+  port: port.default(7474),
+  /** The listener's address as browsers and providers know it, behind your proxy. Default: `http://HOST:PORT/callback`. */
+  public_url: z.url({ protocol: /^https?$/ }).optional(),
+});
+
 /** In the environment and in flags: separated by commas. */
 const list = z
   .union([z.array(z.string()), z.string().transform((text) => text.split(","))], "a list of texts")
@@ -97,6 +105,8 @@ export const configSchema = z.strictObject({
       admin: listener.extend({ tls: tls.optional() }).prefault({}),
       /** The same services for curl and gRPC-Web. Absent: there is none. */
       http: z.strictObject({ tcp: tcp.extend({ port: port.default(7472) }).prefault({}) }).optional(),
+      /** Absent: there is none, and apps serve their own redirect address. */
+      callback: callback.optional(),
     })
     .prefault({}),
   callers: z
@@ -130,6 +140,12 @@ export const configSchema = z.strictObject({
     })
     .prefault({}),
   egress: egressSchema.prefault({}),
+  connections: z
+    .strictObject({
+      /** The only `return_url`s that StartAuthorization takes, each matched exactly. */
+      return_urls: list,
+    })
+    .prefault({}),
   cache: z
     .strictObject({
       max_accounts: z.int().min(1).default(50_000),

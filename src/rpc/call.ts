@@ -106,6 +106,15 @@ export function bidi<I extends DescMessage, O extends DescMessage>(
   return { bidi: handler as Bidi };
 }
 
+/** Writes down that an act begins; what it returns writes down how it ended. `found`: an id that only the act told. */
+export type Act = (
+  rpc: string,
+  caller: string,
+  account: string,
+) => Promise<
+  (outcome: string, notes: Readonly<Record<string, string>>, found?: string | undefined) => Promise<void>
+>;
+
 /** How calls are let in. */
 export interface Door {
   readonly clock: Clock;
@@ -117,13 +126,7 @@ export interface Door {
    * Writes down that an act begins; what it returns writes down how it ended. Its failure fails the call. Undefined:
    * nothing on this listener is an administrative act.
    */
-  readonly act:
-    | ((
-        rpc: string,
-        caller: string,
-        account: string,
-      ) => Promise<(outcome: string, notes: Readonly<Record<string, string>>) => Promise<void>>)
-    | undefined;
+  readonly act: Act | undefined;
   /** Larger requests are BODY_TOO_LARGE. */
   readonly maxRequestBytes: number;
   /** A bug's own words, which no caller gets. */
@@ -287,17 +290,40 @@ async function audited<T>(
   door: Door,
   work: () => T,
 ): Promise<Awaited<T>> {
-  const end = await door.act?.(call.rpc, call.caller.name, request.accountId ?? "");
+  const { act } = door;
+  if (act === undefined) return await work();
   const notes = "notes" in call ? call.notes : {};
+  const isGone = () => "signal" in call && call.signal.aborted;
+  const of = { rpc: call.rpc, caller: call.caller.name, account: request.accountId ?? "" };
+  return acted(act, of, work, notes, isGone);
+}
+
+/** Does it between its two audit records; its error says which account it was about and why. */
+export async function acted<T>(
+  act: Act,
+  of: { readonly rpc: string; readonly caller: string; readonly account: string },
+  work: () => T,
+  notes: Readonly<Record<string, string>> = {},
+  isGone: () => boolean = () => false,
+): Promise<Awaited<T>> {
+  const end = await act(of.rpc, of.caller, of.account);
   try {
     const done = await work();
-    await end?.("ok", notes);
+    await end("ok", notes, accountIn(done));
     return done;
   } catch (error) {
-    const isGone = "signal" in call && call.signal.aborted;
-    await end?.(isGone ? "caller_gone" : toKeyturnError(error).reason, notes);
+    const { reason, metadata } = toKeyturnError(error);
+    const { cause, account_id: account } = metadata;
+    const said = cause === undefined ? notes : { ...notes, cause };
+    await end(isGone() ? "caller_gone" : reason, said, account);
     throw error;
   }
+}
+
+/** An id that was made, or found, only by the act itself. */
+function accountIn(answer: unknown): string | undefined {
+  const isMessage = typeof answer === "object" && answer !== null && "accountId" in answer;
+  return isMessage && typeof answer.accountId === "string" ? answer.accountId : undefined;
 }
 
 /** Resolves when the caller has room for more, so that nothing piles up here. */

@@ -18,8 +18,10 @@ import type { World } from "../tokens/world.ts";
 import { accountHandlers } from "./accounts/service.ts";
 import { type AuditServiceDeps, auditHandlers } from "./audit/service.ts";
 import { type CheckDeps, check } from "./authz/check.ts";
-import { addService, type Door, type Handlers } from "./call.ts";
+import { type Act, addService, type Door, type Handlers } from "./call.ts";
+import { type CallbackAddress, startCallback } from "./callback/listener.ts";
 import { clientHandlers } from "./clients/service.ts";
+import { connectionHandlers } from "./connections/service.ts";
 import { getToken } from "./credential/get-token.ts";
 import { proxy } from "./credential/proxy.ts";
 import { proxyStream } from "./credential/proxy-stream.ts";
@@ -57,7 +59,9 @@ export interface ServersDeps {
   readonly newAccountId: () => string;
   readonly opened: (accountId: string, caller: string, purpose: string) => void;
   readonly allowsHost: CheckDeps["allowsHost"];
-  readonly act: NonNullable<Door["act"]>;
+  readonly act: Act;
+  readonly callback: CallbackAddress | undefined;
+  readonly returnUrls: readonly string[];
   readonly providers: ProviderServiceDeps;
   readonly audit: AuditServiceDeps;
 }
@@ -68,6 +72,8 @@ export interface RunningServers {
   readonly admin: string;
   /** `host:port`; undefined without an HTTP listener. */
   readonly http: string | undefined;
+  /** The callback listener's address as providers are told it; undefined without one. */
+  readonly callback: string | undefined;
   setServing(serving: boolean): void;
   /** Event streams end with a cursor to resume from. */
   endStreams(): void;
@@ -86,10 +92,19 @@ export async function startServers(deps: ServersDeps): Promise<RunningServers> {
   const calls = { ...seen, forward: deps.forward, maxResponseBytes: deps.limits.max_response_bytes };
   const watch = watchEvents({ events, clock, environment: deps.environment, stopping: stopping.signal });
   const { accounts, broker, replay, clients } = heart;
+  const callback = deps.callback === undefined ? undefined : await startCallback(deps.callback, deps);
+  const connecting = {
+    connections: heart.connections,
+    accounts: heart.accounts,
+    newAccountId: deps.newAccountId,
+    returnUrls: deps.returnUrls,
+    redirectUri: callback?.url,
+    act: deps.act,
+  };
   const apps: Services = [
     [CredentialService, { getToken: getToken(seen), proxy: proxy(calls), proxyStream: proxyStream(calls) }],
     [EventService, { watchEvents: watch }],
-    [ConnectionService, {}],
+    [ConnectionService, connectionHandlers(connecting)],
     [Authorization, { check: check({ ...served, allowsHost: deps.allowsHost }) }],
   ];
   const operators: Services = [
@@ -154,6 +169,7 @@ export async function startServers(deps: ServersDeps): Promise<RunningServers> {
       data: dataAt,
       admin: adminAt,
       http: overHttp?.address,
+      callback: callback?.url,
       setServing: (serving) => {
         data.health.set(serving);
         admin.health.set(serving);
@@ -164,10 +180,12 @@ export async function startServers(deps: ServersDeps): Promise<RunningServers> {
           closeServer(data.server, limitMs),
           closeServer(admin.server, limitMs),
           overHttp?.close(limitMs),
+          callback?.close(),
         ]);
       },
     };
   } catch (error) {
+    await callback?.close();
     data.server.forceShutdown();
     admin.server.forceShutdown();
     throw error;

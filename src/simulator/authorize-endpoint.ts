@@ -1,7 +1,8 @@
 import { type Answer, methodNotAllowed, type OAuthErrorCode, problem } from "./answer.ts";
 import type { Clients, SimulatorClient } from "./clients.ts";
 import type { Codes, Consent } from "./codes.ts";
-import { type Incoming, once, type Parameters } from "./parameters.ts";
+import { consentPage } from "./consent-page.ts";
+import { header, type Incoming, once, type Parameters } from "./parameters.ts";
 
 /** What an authorization request is checked against, and who consents. */
 export interface AuthorizeDeps {
@@ -13,8 +14,9 @@ export interface AuthorizeDeps {
 }
 
 /**
- * `GET /oauth/authorize` (RFC 6749 §4.1.1) by a customer who always agrees, unless `prompt=deny`. `login_hint` says who
- * the customer is. A wrong client or redirect address is answered here, everything else on the redirect.
+ * `GET /oauth/authorize` (RFC 6749 §4.1.1). A browser gets a page to consent on, which comes back here with `decision`;
+ * everything else is a customer who always agrees, unless `prompt=deny`. `login_hint` says who the customer is. A wrong
+ * client or redirect address is answered here, everything else on the redirect.
  */
 export function authorize(deps: AuthorizeDeps, incoming: Incoming, nowMs: number): Answer {
   const { clients, codes, issuer, nextSubject } = deps;
@@ -32,12 +34,16 @@ export function authorize(deps: AuthorizeDeps, incoming: Incoming, nowMs: number
     back({ error, error_description: description });
   if (parameters.get("response_type") !== "code")
     return fail("unsupported_response_type", "response_type must be code");
-  if (parameters.get("prompt") === "deny") return fail("access_denied", "the customer declined");
+  const decision = parameters.get("decision");
+  if (parameters.get("prompt") === "deny" || decision === "deny")
+    return fail("access_denied", "the customer declined");
   const challenge = challengeOf(parameters);
   if (challenge === "wrong")
     return fail("invalid_request", "code_challenge must be 43 to 128 characters, by S256 or plain");
   if (challenge === undefined && client.clientSecret === undefined)
     return fail("invalid_request", "a public client must use PKCE");
+  if (decision === undefined && header(incoming, "accept")?.includes("text/html"))
+    return consentPage(parameters, parameters.get("login_hint") ?? nextSubject());
   const code = codes.issue({
     clientId: client.clientId,
     subject: parameters.get("login_hint") ?? nextSubject(),

@@ -101,6 +101,8 @@ export interface Account {
   readonly lastUsedAtMs: number | undefined;
   /** SHA-256 (hex) over what creation was given, for idempotent creation. */
   readonly contentHash: string;
+  /** An authorization made it, and none has been completed yet; absent otherwise. */
+  readonly pendingSinceMs?: number | undefined;
 }
 
 export type AccountStatus = "PENDING" | "ACTIVE" | "NEEDS_REAUTH" | "DISABLED";

@@ -39,3 +39,19 @@ export function clientSecretContext(provider: string, client: string, generation
     generation,
   };
 }
+
+/** What a started authorization belongs to. */
+export function authorizationContext(
+  account: Pick<Account, "id" | "tenant" | "incarnation">,
+  stateHash: string,
+): SealContext {
+  const { id, tenant, incarnation } = account;
+  return {
+    kind: "authorization",
+    tenant,
+    id,
+    incarnation: `${incarnation}/${stateHash}`,
+    slot: "",
+    generation: 0,
+  };
+}

@@ -125,7 +125,7 @@ export class Exchanges {
 
   /** Resolves when the outcome is written down; rejects only with what stopped the request from being made. */
   run(underway: Underway): Promise<void> {
-    return this.#track(underway.held.attemptId, () => this.#run(underway));
+    return this.track(underway.held.attemptId, () => this.#run(underway));
   }
 
   async #run(underway: Underway): Promise<void> {
@@ -367,7 +367,7 @@ export class Exchanges {
   ): void {
     const work = () =>
       this.#concluder.conclude(undefined, snapshot, held, outcome, this.gone, () => undefined);
-    void this.#track(held.attemptId, work).catch((error: unknown) =>
+    void this.track(held.attemptId, work).catch((error: unknown) =>
       this.#world.report("attempt left open", { attempt_id: held.attemptId }, error),
     );
   }
@@ -387,7 +387,8 @@ export class Exchanges {
     }
   }
 
-  async #track<T>(attemptId: string, work: () => Promise<T>): Promise<T> {
+  /** `work` settles what became of an attempt; stopping waits for it. */
+  async track<T>(attemptId: string, work: () => Promise<T>): Promise<T> {
     this.#underway.add(attemptId);
     const running = work().finally(() => this.#underway.delete(attemptId));
     this.watch(running);

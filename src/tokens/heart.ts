@@ -2,6 +2,7 @@ import { Accounts } from "./accounts.ts";
 import { Broker } from "./broker.ts";
 import { BulkRefresh } from "./bulk-refresh.ts";
 import { Clients } from "./clients.ts";
+import { Connections } from "./connections.ts";
 import type { StoredEvent } from "./events.ts";
 import { Exchanges } from "./exchanges.ts";
 import { Gates } from "./gate.ts";
@@ -23,6 +24,7 @@ export class Heart {
   readonly broker: Broker;
   readonly accounts: Accounts;
   readonly clients: Clients;
+  readonly connections: Connections;
   readonly replay: Replay;
   readonly scheduler: Scheduler;
   readonly rounds: Rounds;
@@ -45,11 +47,12 @@ export class Heart {
     const refresher = new Refresher(world, known, gates, this.#exchanges);
     const verifier = new Verifier(world, known);
     this.broker = new Broker(world, known, refresher, verifier);
-    this.replay = new Replay(world, this.#exchanges);
     this.scheduler = new Scheduler(world, known, gates, this.broker, ownership);
     this.rounds = new Rounds(world, (accountId) => ownership.owns(accountId));
     this.bulkRefresh = new BulkRefresh(world, this.broker);
     this.accounts = new Accounts(world, known);
+    this.connections = new Connections(world, known, this.#exchanges, this.accounts);
+    this.replay = new Replay(world, this.#exchanges, this.connections);
     this.clients = new Clients(world);
     this.#unfollow = world.events.follow((events: readonly StoredEvent[]) => {
       for (const event of events) {

@@ -13,6 +13,8 @@ export interface JournalEntry {
   readonly generation: number;
   /** Which answer of its exchange it is, from 0. Absent: the first. */
   readonly step?: number;
+  /** Of the exchange of a code: what it gives is stored whatever the slot holds. Absent: of a refresh. */
+  readonly connection?: true;
   readonly instance: string;
   readonly keptAtMs: number;
   /** The raw answer, sealed under the KEK: any sidecar can open it. */

@@ -138,13 +138,15 @@ export interface Breaker {
   readonly reverting: readonly VerdictMark[];
 }
 
-/** A sealed PKCE verifier and what belongs to it; consumed once. */
+/** What an authorization was asked with, its PKCE verifier among it; used once. */
 export interface Authorization {
   readonly accountId: string;
   readonly provider: string;
   readonly client: string;
   readonly returnUrl: string;
-  readonly sealed: Sealed;
+  /** Undefined once used. */
+  readonly sealed: Sealed | undefined;
+  readonly usedAtMs: number | undefined;
 }
 
 /** A live sidecar. */

@@ -2,6 +2,7 @@ import { KeyturnError } from "../errors.ts";
 import type { SlotKey } from "./account.ts";
 import { answerFromBytes, answerToBytes } from "./answer.ts";
 import type { Held, Outcome } from "./commit.ts";
+import type { Connections } from "./connections.ts";
 import { answerContext, credentialContext } from "./contexts.ts";
 import { type Credential, credentialToBytes } from "./credential.ts";
 import type { Exchanges } from "./exchanges.ts";
@@ -23,10 +24,12 @@ export type Replayed = "settled" | "unmapped";
 export class Replay {
   readonly #world: World;
   readonly #exchanges: Exchanges;
+  readonly #connections: Pick<Connections, "replay">;
 
-  constructor(world: World, exchanges: Exchanges) {
+  constructor(world: World, exchanges: Exchanges, connections: Pick<Connections, "replay">) {
     this.#world = world;
     this.#exchanges = exchanges;
+    this.#connections = connections;
   }
 
   /**
@@ -74,6 +77,7 @@ export class Replay {
   /** Settles the kept answers of one exchange. Idempotent: incarnation and generation decide. */
   async #exchange(kept: Kept, actor: Actor): Promise<Replayed> {
     const [entry] = kept;
+    if (entry.connection) return (await this.#connections.replay(kept, actor)) ? "settled" : "unmapped";
     const slot = { accountId: entry.accountId, slot: entry.slot };
     const client = clientKeyOf(entry);
     const snapshot = snapshotOf(slot, client, await this.#world.store.read(snapshotReads(slot, client)));

@@ -8,9 +8,11 @@ import type { World } from "./world.ts";
 
 const EVERY_MS = 3_600_000;
 const EXPIRING_WITHIN_MS = 7 * 86_400_000;
+/** How long an account waits for its first authorization to be completed. */
+const PENDING_FOR_MS = 86_400_000;
 const PAGE = 100;
 
-/** What is looked after once an hour: credentials that will end, and when accounts were last used. */
+/** What is looked after once an hour: credentials that will end, authorizations nobody completed, and last uses. */
 export class Rounds {
   readonly #world: Pick<World, "clock" | "store" | "newId" | "report">;
   readonly #owns: (accountId: string) => boolean;
@@ -48,11 +50,33 @@ export class Rounds {
       const page: Page<"account"> = await this.#world.store.scan("account", after, PAGE);
       for (const { value } of page.entries) {
         if (!this.#owns(value.id)) continue;
+        if (this.#isAbandoned(value)) await this.#removeAbandoned(value.id);
         for (const [slot, state] of Object.entries(value.slots))
           if (this.#isNews(state)) await this.#tellExpiring(value.id, slot);
       }
       after = page.next;
     }
+  }
+
+  #isAbandoned({ pendingSinceMs }: Account): boolean {
+    return pendingSinceMs !== undefined && this.#world.clock.now() - pendingSinceMs > PENDING_FOR_MS;
+  }
+
+  /** Nobody was told that it was created, so nobody is told that it is gone. */
+  async #removeAbandoned(accountId: string): Promise<void> {
+    const at = key("account", accountId);
+    const entry = (await this.#world.store.read([at])).get(at);
+    if (entry === undefined || !this.#isAbandoned(entry.value)) return;
+    const nowMs = this.#world.clock.now();
+    const draft = new Draft()
+      .expect(at, entry)
+      .remove(entry)
+      .event(slotEvent("feed:account_changed", entry.value, "", undefined, nowMs, "abandoned"));
+    await settle(
+      this.#world,
+      draft.done(this.#world.newId(), []),
+      this.#world.clock.boot() + STORE_PATIENCE_MS,
+    );
   }
 
   async #writeUses(): Promise<void> {

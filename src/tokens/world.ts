@@ -1,4 +1,5 @@
 import type { Clock } from "../clock.ts";
+import type { Consents } from "./consent.ts";
 import type { Journal } from "./journal.ts";
 import type { Actor, Sealer } from "./sealing.ts";
 import type { EventLog, Store } from "./store.ts";
@@ -26,6 +27,7 @@ export interface World {
   readonly sealer: Sealer;
   readonly journal: Journal;
   readonly vendors: Vendors;
+  readonly consents: Consents;
   readonly vault: AnswerVault;
   readonly render: RenderAnswer;
   readonly report: Report;

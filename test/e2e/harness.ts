@@ -85,12 +85,21 @@ export class Caller {
 
 /** The reason in an error's google.rpc.ErrorInfo. */
 export function reasonOf(error: unknown): string {
+  return infoOf(error)?.reason ?? String(error);
+}
+
+/** The `cause` beside it; undefined when there is none. */
+export function causeOf(error: unknown): string | undefined {
+  return infoOf(error)?.metadata["cause"];
+}
+
+function infoOf(error: unknown) {
   const [details] = (error as ServiceError).metadata?.get("grpc-status-details-bin") ?? [];
-  if (!(details instanceof Buffer)) return String(error);
-  for (const any of fromBinary(StatusSchema, details).details) {
-    if (any.typeUrl.endsWith("google.rpc.ErrorInfo")) return fromBinary(ErrorInfoSchema, any.value).reason;
-  }
-  return String(error);
+  if (!(details instanceof Buffer)) return undefined;
+  const info = fromBinary(StatusSchema, details).details.find(({ typeUrl }) =>
+    typeUrl.endsWith("google.rpc.ErrorInfo"),
+  );
+  return info && fromBinary(ErrorInfoSchema, info.value);
 }
 
 export interface GrantOptions {

@@ -2,6 +2,7 @@ import { KeyturnError } from "../../src/errors.ts";
 import { Heart } from "../../src/tokens/heart.ts";
 import type { RenderAnswer } from "../../src/tokens/token.ts";
 import type { World } from "../../src/tokens/world.ts";
+import { FakeConsents } from "../fakes/consents.ts";
 import type { Caps } from "./caps.ts";
 import { Disk, FakeJournal } from "./disk.ts";
 import { FakeSealer } from "./fake-sealer.ts";
@@ -84,6 +85,7 @@ export class Sidecar {
       sealer,
       journal,
       vendors: new VendorPort({ process, instance, model, weather, witness, caps, provider }),
+      consents: new FakeConsents(this.host.time, () => process.clock.now()),
       vault: { seal: (answer) => Buffer.from(answer), open: (sealed) => Buffer.from(sealed) },
       render,
       report: (what, context, cause) => this.#report(what, context, cause),

@@ -161,7 +161,14 @@ export const SAMPLES: { readonly [K in Kind]: Kinds[K] } = {
   },
   authorization: {
     parts: ["c0ffee"],
-    value: { accountId: "a", provider: "p", client: "c", returnUrl: "https://app.example/", sealed },
+    value: {
+      accountId: "a",
+      provider: "p",
+      client: "c",
+      returnUrl: "https://app.example/",
+      sealed,
+      usedAtMs: 7,
+    },
   },
   member: {
     parts: ["one"],

@@ -10,6 +10,7 @@ import { Secret } from "../../src/tokens/secret.ts";
 import type { Ask, RenderAnswer } from "../../src/tokens/token.ts";
 import type { Vendors } from "../../src/tokens/vendor.ts";
 import type { World } from "../../src/tokens/world.ts";
+import { FakeConsents } from "../fakes/consents.ts";
 import { FakeJournal } from "../fakes/journal.ts";
 import { Life } from "../fakes/life.ts";
 import { MemoryStore } from "../fakes/memory-store.ts";
@@ -52,6 +53,7 @@ export class Stage {
   readonly time = new VirtualTime();
   readonly store: MemoryStore;
   readonly vendors: FakeVendors;
+  readonly consents: FakeConsents;
   readonly sealer = new FakeSealer();
   readonly journal = new FakeJournal();
   readonly storeTrouble = new Trouble();
@@ -73,6 +75,7 @@ export class Stage {
     const storeLife = this.#newLife();
     this.store = new MemoryStore(storeLife.clock);
     this.vendors = new FakeVendors(this.time, () => storeLife.clock.now());
+    this.consents = new FakeConsents(this.time, () => storeLife.clock.now());
     this.#life = this.#newLife();
     this.#world = this.#newWorld();
     this.#heart = new Heart(this.#world);
@@ -153,6 +156,15 @@ export class Stage {
         revoke: (context) => life.hear(vendors.revoke(context)),
         revokeAccessToken: (context) => life.hear(vendors.revokeAccessToken(context)),
         authorize: (context) => vendors.authorize(context),
+      },
+      consents: {
+        url: (request) => this.consents.url(request),
+        reply: (provider, query) => this.consents.reply(provider, query),
+        steps: () => this.consents.steps(),
+        redeem: (context, code, go) => life.hear(this.consents.redeem(context, code, go)),
+        grant: (...of) => life.hear(this.consents.grant(...of)),
+        introduce: () => life.hear(this.consents.introduce()),
+        credential: (...of) => this.consents.credential(...of),
       },
       vault: { seal: (answer) => Buffer.from(answer), open: (sealed) => Buffer.from(sealed) },
       render,

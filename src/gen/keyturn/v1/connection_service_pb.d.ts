@@ -21,19 +21,22 @@ export declare type StartAuthorizationRequest = Message<"keyturn.v1.StartAuthori
   provider: string;
 
   /**
-   * Name of the OAuth client.
+   * Name of the OAuth client. Empty: the existing account's.
    *
    * @generated from field: string client = 2;
    */
   client: string;
 
   /**
+   * Empty: the existing account's, or none.
+   *
    * @generated from field: string tenant = 3;
    */
   tenant: string;
 
   /**
-   * Empty: one is made. An existing one is re-authorized, and works on until that has succeeded.
+   * Empty: one is made. An existing one is re-authorized, keeps its id, labels and history, and works on until that has
+   * succeeded.
    *
    * @generated from field: string account_id = 4;
    */
@@ -47,16 +50,41 @@ export declare type StartAuthorizationRequest = Message<"keyturn.v1.StartAuthori
   scopes: string[];
 
   /**
+   * What the provider's file asks for; non-secret. An existing account's stay unless given here.
+   *
    * @generated from field: map<string, string> fields = 6;
    */
   fields: { [key: string]: string };
 
   /**
-   * One of the registered ones; where the callback listener sends the browser afterwards.
+   * One of the registered ones (connections.return_urls); where the callback listener sends the browser afterwards. Empty:
+   * it shows a page of its own.
    *
    * @generated from field: string return_url = 7;
    */
   returnUrl: string;
+
+  /**
+   * Where the provider is to send the browser: https, or http on a loopback address, as registered at the provider. Empty:
+   * this sidecar's callback listener.
+   *
+   * @generated from field: string redirect_uri = 8;
+   */
+  redirectUri: string;
+
+  /**
+   * The account may become somebody else's at the vendor.
+   *
+   * @generated from field: bool allow_identity_change = 9;
+   */
+  allowIdentityChange: boolean;
+
+  /**
+   * Of a new account.
+   *
+   * @generated from field: map<string, string> labels = 10;
+   */
+  labels: { [key: string]: string };
 };
 
 /**
@@ -80,7 +108,7 @@ export declare type StartAuthorizationResponse = Message<"keyturn.v1.StartAuthor
   accountId: string;
 
   /**
-   * Keep it in the customer's session and give it to CompleteAuthorization: it proves that it is the same browser.
+   * Keep it in the customer's session and give it to CompleteAuthorization: it proves that it is the same browser. Secret.
    *
    * @generated from field: string browser_binding = 3;
    */
@@ -90,6 +118,13 @@ export declare type StartAuthorizationResponse = Message<"keyturn.v1.StartAuthor
    * @generated from field: google.protobuf.Timestamp expire_time = 4;
    */
   expireTime?: Timestamp | undefined;
+
+  /**
+   * Where the provider will send the browser.
+   *
+   * @generated from field: string redirect_uri = 5;
+   */
+  redirectUri: string;
 };
 
 /**
@@ -103,7 +138,7 @@ export declare const StartAuthorizationResponseSchema: GenMessage<StartAuthoriza
  */
 export declare type CompleteAuthorizationRequest = Message<"keyturn.v1.CompleteAuthorizationRequest"> & {
   /**
-   * The redirect's URL, unchanged, with its query.
+   * The redirect's URL, unchanged, with its query; scheme and host may be left out.
    *
    * @generated from field: string callback_url = 1;
    */
@@ -131,14 +166,32 @@ export declare type CompleteAuthorizationResponse = Message<"keyturn.v1.Complete
   accountId: string;
 
   /**
+   * What the provider granted; what was asked for when it does not say.
+   *
    * @generated from field: repeated string granted_scopes = 2;
    */
   grantedScopes: string[];
 
   /**
+   * Of the token. Absent: it does not expire, or its end is not known.
+   *
    * @generated from field: google.protobuf.Timestamp expire_time = 3;
    */
   expireTime?: Timestamp | undefined;
+
+  /**
+   * As StartAuthorization was given it.
+   *
+   * @generated from field: string return_url = 4;
+   */
+  returnUrl: string;
+
+  /**
+   * Who it is at the vendor; empty when not known.
+   *
+   * @generated from field: string external_subject = 5;
+   */
+  externalSubject: string;
 };
 
 /**
@@ -157,11 +210,15 @@ export declare type ConnectWithSecretRequest = Message<"keyturn.v1.ConnectWithSe
   provider: string;
 
   /**
+   * Empty: the existing account's, or none.
+   *
    * @generated from field: string tenant = 2;
    */
   tenant: string;
 
   /**
+   * Empty: one is made.
+   *
    * @generated from field: string account_id = 3;
    */
   accountId: string;
@@ -177,6 +234,34 @@ export declare type ConnectWithSecretRequest = Message<"keyturn.v1.ConnectWithSe
    * @generated from field: map<string, string> secrets = 5;
    */
   secrets: { [key: string]: string };
+
+  /**
+   * Of a new account.
+   *
+   * @generated from field: map<string, string> labels = 6;
+   */
+  labels: { [key: string]: string };
+
+  /**
+   * Name of the OAuth client, for providers that need one beside the customer's secret.
+   *
+   * @generated from field: string client = 7;
+   */
+  client: string;
+
+  /**
+   * When the secret ends, where its owner knows. Absent: not known, or never.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 8;
+   */
+  expireTime?: Timestamp | undefined;
+
+  /**
+   * The account may become somebody else's at the vendor.
+   *
+   * @generated from field: bool allow_identity_change = 9;
+   */
+  allowIdentityChange: boolean;
 };
 
 /**
@@ -193,6 +278,20 @@ export declare type ConnectWithSecretResponse = Message<"keyturn.v1.ConnectWithS
    * @generated from field: string account_id = 1;
    */
   accountId: string;
+
+  /**
+   * False: the provider's file names no request to verify it with, so it was stored as it came.
+   *
+   * @generated from field: bool verified = 2;
+   */
+  verified: boolean;
+
+  /**
+   * Who it is at the vendor; empty when not known.
+   *
+   * @generated from field: string external_subject = 3;
+   */
+  externalSubject: string;
 };
 
 /**
@@ -222,7 +321,7 @@ export declare const DisconnectRequestSchema: GenMessage<DisconnectRequest>;
  */
 export declare type DisconnectResponse = Message<"keyturn.v1.DisconnectResponse"> & {
   /**
-   * False: the provider could not be told, and its grant may live on.
+   * False: the provider could not be told, or has no way to be, and its grant may live on.
    *
    * @generated from field: bool revoked = 1;
    */
@@ -238,14 +337,24 @@ export declare const DisconnectResponseSchema: GenMessage<DisconnectResponse>;
 /**
  * ConnectionService connects a customer's account. It can create or re-authorize, never read or rotate. Data listener.
  *
+ * A browser's journey: StartAuthorization; the app keeps browser_binding in the customer's session and sends the browser to
+ * authorization_url; the provider redirects it to redirect_uri; whoever serves that gives the URL and the session's
+ * browser_binding to CompleteAuthorization. Where the sidecar's own callback listener is the redirect_uri, the app sets
+ * browser_binding as the cookie `keyturn_binding` (HttpOnly, SameSite=Lax) for its host instead, and gets the browser back
+ * at return_url with `account_id` and `status` (connected, denied or failed) in the query.
+ *
+ * Every call is audited, refused ones too. What is refused stores nothing.
+ *
  * @generated from service keyturn.v1.ConnectionService
  */
 export declare const ConnectionService: GenService<{
   /**
-   * StartAuthorization returns the URL to send the customer's browser to.
+   * StartAuthorization returns the URL to send the customer's browser to. A new account is PENDING until its authorization
+   * has been completed; one that stays so for a day is removed. It is good for ten minutes, at any sidecar, once.
    *
-   * Errors: NOT_FOUND (PROVIDER_NOT_FOUND, CLIENT_NOT_FOUND), INVALID_ARGUMENT, UNAVAILABLE. UNIMPLEMENTED in this
-   * version.
+   * Errors: NOT_FOUND (PROVIDER_NOT_FOUND, CLIENT_NOT_FOUND), INVALID_ARGUMENT (INVALID_REQUEST: a field is missing, the
+   * account is of another provider, client or tenant, return_url is not registered), FAILED_PRECONDITION
+   * (CLIENT_ON_HOLD, CLIENT_MISCONFIGURED), PERMISSION_DENIED (CALLER_NOT_ALLOWED, DESTINATION_NOT_ALLOWED), UNAVAILABLE.
    *
    * @generated from rpc keyturn.v1.ConnectionService.StartAuthorization
    */
@@ -255,10 +364,14 @@ export declare const ConnectionService: GenService<{
     output: typeof StartAuthorizationResponseSchema;
   },
   /**
-   * CompleteAuthorization takes the URL that the provider redirected to and stores what its code is exchanged for.
+   * CompleteAuthorization takes the URL that the provider redirected to and stores what its code is exchanged for. The
+   * exchange goes on when the caller gives up waiting; a state is used once, whatever comes of it.
    *
-   * Errors: INVALID_ARGUMENT (AUTHORIZATION_STATE_INVALID), PERMISSION_DENIED (AUTHORIZATION_DENIED),
-   * FAILED_PRECONDITION (IDENTITY_MISMATCH), UNAVAILABLE. UNIMPLEMENTED in this version.
+   * Errors: INVALID_ARGUMENT (AUTHORIZATION_STATE_INVALID: unknown, expired or used state, another browser, caller or
+   * redirect address, another authorization server's iss; cause says which), PERMISSION_DENIED (AUTHORIZATION_DENIED: by
+   * the customer or the provider, provider_code says how), FAILED_PRECONDITION (IDENTITY_MISMATCH: the account belongs to
+   * somebody else at the vendor; CLIENT_MISCONFIGURED, CLIENT_ON_HOLD), RESOURCE_EXHAUSTED (PROVIDER_RATE_LIMITED),
+   * NOT_FOUND (ACCOUNT_NOT_FOUND: deleted meanwhile), UNAVAILABLE (PROVIDER_UNAVAILABLE: start again).
    *
    * @generated from rpc keyturn.v1.ConnectionService.CompleteAuthorization
    */
@@ -268,9 +381,12 @@ export declare const ConnectionService: GenService<{
     output: typeof CompleteAuthorizationResponseSchema;
   },
   /**
-   * ConnectWithSecret stores an API key, user name and password or fixed token after the provider has accepted it.
+   * ConnectWithSecret stores an API key, user name and password or fixed token after the provider has accepted it. An
+   * account that exists gets the new secret in place of its old one.
    *
-   * Errors: INVALID_ARGUMENT, PERMISSION_DENIED (AUTHORIZATION_DENIED), UNAVAILABLE. UNIMPLEMENTED in this version.
+   * Errors: NOT_FOUND (PROVIDER_NOT_FOUND, CLIENT_NOT_FOUND), INVALID_ARGUMENT (INVALID_REQUEST), PERMISSION_DENIED
+   * (AUTHORIZATION_DENIED: the provider refuses the secret), FAILED_PRECONDITION (IDENTITY_MISMATCH), UNAVAILABLE
+   * (PROVIDER_UNAVAILABLE: it did not say whether it accepts it).
    *
    * @generated from rpc keyturn.v1.ConnectionService.ConnectWithSecret
    */
@@ -280,9 +396,9 @@ export declare const ConnectionService: GenService<{
     output: typeof ConnectWithSecretResponseSchema;
   },
   /**
-   * Disconnect revokes the grant at the provider and deletes the account.
+   * Disconnect revokes the grant at the provider, the refresh token first (RFC 7009), and deletes the account either way.
    *
-   * Errors: NOT_FOUND (ACCOUNT_NOT_FOUND), UNAVAILABLE. UNIMPLEMENTED in this version.
+   * Errors: NOT_FOUND (ACCOUNT_NOT_FOUND), UNAVAILABLE.
    *
    * @generated from rpc keyturn.v1.ConnectionService.Disconnect
    */

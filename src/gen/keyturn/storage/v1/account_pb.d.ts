@@ -115,6 +115,13 @@ export declare type AccountRecord = Message<"keyturn.storage.v1.AccountRecord"> 
    * @generated from field: string content_hash = 17;
    */
   contentHash: string;
+
+  /**
+   * An authorization made it, and none has been completed yet.
+   *
+   * @generated from field: optional int64 pending_since_ms = 18;
+   */
+  pendingSinceMs?: bigint | undefined;
 };
 
 /**

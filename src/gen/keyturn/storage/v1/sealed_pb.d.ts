@@ -132,7 +132,7 @@ export declare type ClientSecretsRecord = Message<"keyturn.storage.v1.ClientSecr
 export declare const ClientSecretsRecordSchema: GenMessage<ClientSecretsRecord>;
 
 /**
- * A started authorization: its sealed PKCE verifier.
+ * A started authorization: what it was asked with, its PKCE verifier among it, sealed. Once used, only a mark is left.
  *
  * @generated from message keyturn.storage.v1.AuthorizationRecord
  */
@@ -171,6 +171,11 @@ export declare type AuthorizationRecord = Message<"keyturn.storage.v1.Authorizat
    * @generated from field: keyturn.storage.v1.Sealed sealed = 7;
    */
   sealed?: Sealed | undefined;
+
+  /**
+   * @generated from field: optional int64 used_at_ms = 8;
+   */
+  usedAtMs?: bigint | undefined;
 };
 
 /**

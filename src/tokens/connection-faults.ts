@@ -1,0 +1,87 @@
+import { invalid, KeyturnError } from "../errors.ts";
+import type { Account } from "./account.ts";
+import type { ConsentReply, Grant, Introduction } from "./consent.ts";
+
+/** Why the customer did not consent, or the provider did not ask. */
+export function replyFault(
+  account: Account,
+  reply: Extract<ConsentReply, { kind: "refused" }>,
+): KeyturnError {
+  const metadata = { ...about(account), provider_code: reply.code, provider_message: reply.message };
+  switch (reply.class) {
+    case "denied":
+      return new KeyturnError("AUTHORIZATION_DENIED", "The customer or the provider did not authorize.", {
+        metadata: { ...metadata, cause: "redirect" },
+      });
+    case "fix_configuration":
+      return new KeyturnError(
+        "CLIENT_MISCONFIGURED",
+        "The provider refuses what this OAuth client asks for; mend its registration, scopes or file.",
+        { metadata: { ...metadata, cause: "redirect" } },
+      );
+    default:
+      return unavailable(metadata, "redirect");
+  }
+}
+
+/** Why the code's exchange gave nothing to store. */
+export function grantFault(account: Account, grant: Exclude<Grant, { kind: "granted" }>): KeyturnError {
+  const metadata = about(account);
+  if (grant.kind === "more") return unavailable(metadata, "unfinished");
+  if (grant.kind === "unmapped")
+    return new KeyturnError(
+      "PROVIDER_UNAVAILABLE",
+      "The provider's answer was kept but its file does not map it; mend the file, then remap the account.",
+      { metadata: { ...metadata, cause: "answer_not_mapped" } },
+    );
+  if (grant.kind !== "refused") return unavailable(metadata, grant.cause);
+  const said = {
+    ...metadata,
+    provider_message: grant.message,
+    ...(grant.code === undefined ? {} : { provider_code: grant.code }),
+  };
+  switch (grant.class) {
+    case "reauth":
+      return new KeyturnError("AUTHORIZATION_DENIED", "The provider did not accept the code; start again.", {
+        metadata: { ...said, cause: "code_refused" },
+      });
+    case "fix_configuration":
+      return new KeyturnError(
+        "CLIENT_MISCONFIGURED",
+        "The provider refuses this OAuth client's request; mend its secret, registration or file.",
+        { metadata: { ...said, cause: "code_exchange" } },
+      );
+    case "rate_limited":
+      return new KeyturnError(
+        "PROVIDER_RATE_LIMITED",
+        "The provider's token endpoint throttles this OAuth client; start again later.",
+        { metadata: said, retryAfterMs: grant.retryAfterMs, rateLimit: grant.rateLimit },
+      );
+    case "transient":
+      return unavailable(said, "transient");
+  }
+}
+
+/** Why a connection that the provider granted cannot be stored. */
+export function introductionFault(
+  account: Account,
+  said: Exclude<Introduction, { kind: "introduced" }>,
+): KeyturnError {
+  if (said.kind === "failed") return unavailable(about(account), `after_connect_${said.cause}`);
+  const choices = said.choices.map(({ value, title }) => (title === "" ? value : `${value} (${title})`));
+  return invalid(
+    `fields.${said.field}`,
+    `several match; start again with one of them: ${choices.join(", ")}`,
+  );
+}
+
+function about(account: Account): Readonly<Record<string, string>> {
+  return { account_id: account.id, provider: account.provider };
+}
+
+function unavailable(metadata: Readonly<Record<string, string>>, cause: string): KeyturnError {
+  return new KeyturnError("PROVIDER_UNAVAILABLE", "The provider failed; start the authorization again.", {
+    metadata: { ...metadata, cause },
+    retryAfterMs: 5_000,
+  });
+}

@@ -1,0 +1,119 @@
+import type {
+  ConsentReply,
+  ConsentRequest,
+  Consents,
+  ConsentUrl,
+  Grant,
+  Introduction,
+} from "../../src/tokens/consent.ts";
+import type { Credential } from "../../src/tokens/credential.ts";
+import { Secret } from "../../src/tokens/secret.ts";
+import type { CodeGrant, RawAnswer, SendResult, VendorContext } from "../../src/tokens/vendor.ts";
+import type { VirtualTime } from "../simulation/virtual-time.ts";
+import { oauth } from "./vendors.ts";
+
+/** What the token endpoint does with one code. */
+export type CodeReply =
+  | {
+      readonly kind: "grant";
+      readonly subject?: string;
+      readonly fields?: Record<string, string>;
+      readonly scope?: string;
+      readonly slots?: readonly string[];
+    }
+  | { readonly kind: "refuse" | "unmapped" | "reset" | "unreachable" };
+
+/** Consents that come out as they are told. The code `c` becomes the tokens `at-c` and `rt-c`. */
+export class FakeConsents implements Consents {
+  readonly #time: VirtualTime;
+  readonly #nowMs: () => number;
+  readonly redeemed: { readonly code: string; readonly verifier: string | undefined }[] = [];
+  readonly next: CodeReply[] = [];
+  always: CodeReply = { kind: "grant" };
+  introduction: Introduction = { kind: "introduced", fields: {}, subject: undefined };
+  introductions = 0;
+  afterMs = 50;
+
+  constructor(time: VirtualTime, nowMs: () => number) {
+    this.#time = time;
+    this.#nowMs = nowMs;
+  }
+
+  url({ state, scopes, redirectUri }: ConsentRequest): ConsentUrl {
+    const query = new URLSearchParams({ state: state.reveal(), redirect_uri: redirectUri });
+    const asked = scopes.length > 0 ? scopes : ["read"];
+    return { url: `https://vendor.example/authorize?${query}`, usesPkce: true, scopes: asked };
+  }
+
+  reply(_provider: string, query: URLSearchParams): ConsentReply {
+    const error = query.get("error");
+    if (query.get("iss") === "evil") return { kind: "invalid", cause: "iss", message: "another server" };
+    if (error !== null) return { kind: "refused", class: "denied", code: error, message: "no" };
+    return { kind: "code", code: new Secret(query.get("code") ?? ""), fields: {} };
+  }
+
+  steps(): number {
+    return 1;
+  }
+
+  async redeem(
+    _context: VendorContext,
+    { code, codeVerifier }: CodeGrant,
+    go: () => boolean,
+  ): Promise<SendResult> {
+    if (!go()) return { kind: "not_sent", cause: "withdrawn" };
+    const reply = this.next.shift() ?? this.always;
+    this.redeemed.push({ code: code.reveal(), verifier: codeVerifier?.reveal() });
+    const requestedAtMs = this.#nowMs();
+    await new Promise<void>((resolve) => this.#time.after(this.afterMs, resolve));
+    if (reply.kind === "unreachable") return { kind: "not_sent", cause: "connect_refused" };
+    if (reply.kind === "reset") return { kind: "unknown", cause: "reset" };
+    const body = Buffer.from(JSON.stringify({ ...reply, code: code.reveal() }));
+    const times = { requestedAtMs, receivedAtMs: this.#nowMs() };
+    return { kind: "answer", answer: { status: 200, headers: [], body, ...times } };
+  }
+
+  async grant(
+    _context: VendorContext,
+    _code: CodeGrant,
+    scopes: readonly string[],
+    answers: readonly RawAnswer[],
+  ): Promise<Grant> {
+    const [answer] = answers;
+    const reply: CodeReply & { readonly code: string } = JSON.parse(
+      Buffer.from(answer?.body ?? "").toString("utf8"),
+    );
+    if (reply.kind === "unmapped") return { kind: "unmapped", cause: "no_access_token" };
+    if (reply.kind !== "grant") {
+      const said = { code: "invalid_grant", message: "", rule: "file", retryAfterMs: undefined };
+      return { kind: "refused", class: "reauth", ...said, rateLimit: undefined, clientFault: false };
+    }
+    const issuedAtMs = answer?.requestedAtMs ?? 0;
+    const made = oauth(`at-${reply.code}`, `rt-${reply.code}`, issuedAtMs, issuedAtMs + 3_600_000);
+    const credential: Credential =
+      made.kind === "oauth" ? { ...made, scopes: reply.scope?.split(" ") ?? scopes } : made;
+    const credentials = new Map((reply.slots ?? ["default"]).map((slot) => [slot, credential]));
+    return { kind: "granted", credentials, fields: reply.fields ?? {}, subject: reply.subject };
+  }
+
+  async introduce(): Promise<Introduction> {
+    this.introductions += 1;
+    return this.introduction;
+  }
+
+  credential(
+    _provider: string,
+    secrets: Readonly<Record<string, string>>,
+    nowMs: number,
+    expiresAtMs: number | undefined,
+  ): Credential {
+    const values = Object.fromEntries(
+      Object.entries(secrets).map(([name, text]) => [name, new Secret(text)]),
+    );
+    return {
+      kind: "api_key",
+      versions: [{ version: "1", state: "active", createdAtMs: nowMs, values }],
+      expiresAtMs,
+    };
+  }
+}

@@ -151,10 +151,10 @@ function merged(
   let existing = start.kind === "oauth" ? start : undefined;
   let given: ReadGrant | undefined;
   for (const { step, grant } of grants) {
-    const isNew = given === undefined || given.accessToken !== grant.accessToken;
-    const inherited = isNew ? undefined : existing?.expiresAtMs;
-    const lifetimeMs = step.defaultLifetimeMs ?? (isNew ? grants[0]?.step.defaultLifetimeMs : undefined);
-    const byDefault = lifetimeMs === undefined ? inherited : grant.issuedAtMs + lifetimeMs;
+    // What no later answer tells, the earlier one has said: better too early than never.
+    const inherited = given === undefined ? undefined : existing?.expiresAtMs;
+    const byDefault =
+      step.defaultLifetimeMs === undefined ? inherited : grant.issuedAtMs + step.defaultLifetimeMs;
     const expiresAtMs: number | undefined = grant.expiresAtMs ?? byDefault;
     existing = mergeGrant(step.response, token, existing, { ...grant, expiresAtMs });
     given = grant;

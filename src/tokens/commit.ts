@@ -198,6 +198,10 @@ class Settling {
     const isFlagged = reason === "reauth";
     const next: SlotState = {
       ...made,
+      // Of the token there was, which is still the one in service.
+      rejection: this.#slot.rejection,
+      observedLifetimeMs: this.#slot.observedLifetimeMs,
+      obtainedForMs: this.#slot.obtainedForMs,
       failures,
       backoffUntilMs: nowMs + demandBackoffMs(failures),
       nextRefreshAtMs: isFlagged ? undefined : nowMs + waitMs,

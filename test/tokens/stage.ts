@@ -149,9 +149,9 @@ export class Stage {
         remove: (attemptId) => life.hear(journal.remove(attemptId)),
       },
       vendors: {
-        rules: (provider) => vendors.rules(provider),
-        exchange: (context, go, ear) => life.hear(vendors.exchange(context, go, ear)),
-        interpret: (context, answer) => life.hear(vendors.interpret(context, answer)),
+        rules: (provider, slot) => vendors.rules(provider, slot),
+        exchange: (...asked) => life.hear(vendors.exchange(...asked)),
+        interpret: (...read) => life.hear(vendors.interpret(...read)),
         verify: (context) => life.hear(vendors.verify(context)),
         revoke: (context) => life.hear(vendors.revoke(context)),
         revokeAccessToken: (context) => life.hear(vendors.revokeAccessToken(context)),

@@ -16,15 +16,17 @@ export type ReadGrant = Grant & {
   readonly fields: Readonly<Record<string, string>>;
 };
 
+/** The token that stays when an answer has none of its own. */
+export type TokenBefore = Pick<ReadGrant, "accessToken" | "tokenType">;
+
 /**
- * The grant in a success; a string says why there is none. A follow-up, which has a grant `before` it, need not have a
- * token of its own.
+ * The grant in a success; a string says why there is none. One that has a token `before` it need not have its own.
  */
 export function readGrant(
   provider: Provider,
   response: ResponsePlan,
   answer: ReadAnswer,
-  before?: ReadGrant,
+  before?: TokenBefore,
 ): ReadGrant | string {
   const token =
     response.token === undefined
@@ -64,7 +66,7 @@ function grantOf(
   answer: ReadAnswer,
   members: { readonly [name: string]: Value },
   of: (name: string) => Value,
-  before?: ReadGrant,
+  before?: TokenBefore,
 ): ReadGrant | string {
   const absent = response.required.find((name) => typeof of(name) !== "string");
   if (absent !== undefined) return `no ${absent}`;

@@ -11,7 +11,7 @@ import type {
 import { isSuccessStatus, judge, type ReadAnswer, readAnswer } from "./answer.ts";
 import { isGatewayDoubt, isOAuthRefusal, refusedByDefault, refusedByFile } from "./classify.ts";
 import type { Expression } from "./fence.ts";
-import { type ReadGrant, readGrant, readTokenInGrant } from "./grant.ts";
+import { type ReadGrant, readGrant, readTokenInGrant, type TokenBefore } from "./grant.ts";
 import { introspectedExpiryMs } from "./introspection.ts";
 import { Masker } from "./mask.ts";
 import { mergeGrant } from "./merge.ts";
@@ -73,13 +73,19 @@ function readSteps(
   for (const [index, raw] of answers.entries()) {
     const step = steps[index];
     if (step === undefined) break;
-    const before = grants.at(-1)?.grant;
+    const before = grants.at(-1)?.grant ?? keptToken(step, context);
     const inGrant = code !== undefined && index === 0 ? token.inGrant : undefined;
     const read = readStep(provider, step, { context, code, grants }, raw, before, inGrant);
     if ("kind" in read) return { grants, failure: read };
     grants.push({ step, grant: read });
   }
   return { grants };
+}
+
+/** Where the file keeps the access token, a refresh only makes it live longer. */
+function keptToken({ response }: StepPlan, { credential }: VendorContext): TokenBefore | undefined {
+  if (!response.keep.includes("access_token") || credential.kind !== "oauth") return undefined;
+  return { accessToken: credential.accessToken.reveal(), tokenType: credential.tokenType };
 }
 
 interface Read {
@@ -93,7 +99,7 @@ function readStep(
   step: StepPlan,
   known: Read,
   raw: RawAnswer,
-  before: ReadGrant | undefined,
+  before: TokenBefore | undefined,
   inGrant: Expression | undefined,
 ): ReadGrant | Failure {
   const answer = readAnswer(raw);

@@ -42,7 +42,8 @@ export function mergeGrant(
   const refreshToken = keepsOld ? oldRefresh : (grant.refreshToken ?? inherited);
   return {
     kind: "oauth",
-    accessToken: new Secret(grant.accessToken),
+    accessToken:
+      keep.includes("access_token") && existing ? existing.accessToken : new Secret(grant.accessToken),
     tokenType: normalTokenType(grant.tokenType) ?? existing?.tokenType ?? "Bearer",
     issuedAtMs: grant.issuedAtMs,
     expiresAtMs: grant.expiresAtMs,

@@ -9,7 +9,9 @@ const FIELDS: Record<string, string> = {
 };
 
 function read(name: string, status: number, body: unknown, headers: Record<string, string> = {}) {
-  return vendorsOf(shipped(name)).vendors.interpret(contextOf(name, FIELDS), answerOf(status, body, headers));
+  const provider = shipped(name);
+  const context = { ...contextOf(name, FIELDS), slot: provider.tokenNames[0] ?? "" };
+  return vendorsOf(provider).vendors.interpret(context, answerOf(status, body, headers));
 }
 
 describe("shipped provider files", () => {

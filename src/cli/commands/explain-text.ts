@@ -9,8 +9,9 @@ import { remediesOf } from "./remedies.ts";
 const PROBING_FROM = 5;
 
 /** Status, why and next step first, then the evidence: what a sleepy reader needs in the order it is needed. */
-export function showExplanation(answer: Explanation, tokenName: string, invocation: Invocation): void {
+export function showExplanation(answer: Explanation, invocation: Invocation): void {
   const { output, clock, args } = invocation;
+  const { tokenName } = answer;
   const nowMs = clock.now();
   const { account } = answer;
   const status = account === undefined ? "?" : statusName(account.status);
@@ -18,6 +19,7 @@ export function showExplanation(answer: Explanation, tokenName: string, invocati
   output.facts([
     ["account", account?.id ?? args[0], "bold"],
     ["status", `${status}${reason}`, account === undefined ? "red" : statusColour(account.status)],
+    ["token", tokenName === "" || tokenName === "default" ? undefined : tokenName],
     ["why", answer.why],
     ["next step", answer.nextStep, "bold"],
   ]);

@@ -8,7 +8,9 @@ export const explain: Command = {
   summary: "Say why an account is as it is, what happened last and what to do next",
   listener: "admin",
   arguments: [{ name: "ACCOUNT" }],
-  options: { "token-name": { value: "NAME", help: "which of the account's tokens (default: default)" } },
+  options: {
+    "token-name": { value: "NAME", help: "which of its tokens (default: the one that needs something)" },
+  },
   about:
     "The command for 2 AM: status and why, the last attempts, what is due, who holds the lock, whether an answer is\nmissing or kept on disk, what stands in the way through the OAuth client, and the commands that help.",
   examples: [
@@ -23,7 +25,7 @@ export const explain: Command = {
     const request = { accountId: args[0] ?? "", tokenName: options.text("token-name") };
     const answer = await (await connect()).unary(AccountService.method.explainAccount, request);
     if (output.json) output.message(ExplainAccountResponseSchema, answer);
-    else showExplanation(answer, options.text("token-name") || "default", invocation);
+    else showExplanation(answer, invocation);
     return EXIT.done;
   },
 };

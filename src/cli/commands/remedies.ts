@@ -17,7 +17,9 @@ export function remediesOf(answer: Explanation, account: Account): readonly stri
     lines.push(`keyturn clients put ${client} --client-id ID --client-secret-file -`);
   }
   if (account.status === AccountStatus.NEEDS_REAUTH || account.status === AccountStatus.PENDING) {
-    lines.push(`keyturn accounts put-credential ${id} ${credentialOption(account)} -`);
+    const { tokenName } = answer;
+    const token = tokenName === "" || tokenName === "default" ? "" : ` --token-name ${tokenName}`;
+    lines.push(`keyturn accounts put-credential ${id}${token} ${credentialOption(account)} -`);
   }
   if ((answer.client?.cooldownReason ?? "") !== "") lines.push(`keyturn clients usage ${client}`);
   return lines;

@@ -21,6 +21,7 @@ export function explanation(
   const { why, next } = reasonFor(snapshot, kept, nowMs);
   return create(ExplainAccountResponseSchema, {
     account: accountMessage(account, oauthClient?.value),
+    tokenName: snapshot.key.slot,
     why,
     nextStep: next,
     attempts: (slot?.history ?? []).map((one) => ({

@@ -17,7 +17,7 @@ import {
   RemapAccountResponseSchema,
   UpdateAccountResponseSchema,
 } from "../../gen/keyturn/v1/account_service_pb.js";
-import { type Account, DEFAULT_SLOT } from "../../tokens/account.ts";
+import { type Account, DEFAULT_SLOT, type SlotKey } from "../../tokens/account.ts";
 import type { AccountPatch, Accounts } from "../../tokens/accounts.ts";
 import type { Broker } from "../../tokens/broker.ts";
 import type { BulkRefresh } from "../../tokens/bulk-refresh.ts";
@@ -95,7 +95,7 @@ export function accountHandlers(deps: AccountServiceDeps): Handlers {
     ),
     explainAccount: unary(AccountService.method.explainAccount, async (request, call) => {
       const { value } = await seen(call, request.accountId);
-      const slot = slotOf(request);
+      const slot = request.tokenName === "" ? pressingSlot(value) : slotOf(request);
       const client = clientKeyOf(value);
       const snapshot = snapshotOf(slot, client, await store.read(snapshotReads(slot, client)));
       const kept = (await deps.journal.entries()).filter((entry) => entry.accountId === value.id);
@@ -191,6 +191,16 @@ export function accountHandlers(deps: AccountServiceDeps): Handlers {
 
 function actorOf(call: Call, purpose: string): Actor {
   return { caller: call.caller.name, purpose };
+}
+
+/** Of an account with several tokens, the one that somebody who asks why will mean. */
+function pressingSlot({ id: accountId, slots }: Account): SlotKey {
+  const names = Object.keys(slots);
+  const [first] = names;
+  const flagged = names.find((name) => slots[name]?.state === "needs_reauth");
+  const failing = names.find((name) => (slots[name]?.failures ?? 0) > 0);
+  const usual = first === undefined || names.includes(DEFAULT_SLOT) ? DEFAULT_SLOT : first;
+  return { accountId, slot: flagged ?? failing ?? usual };
 }
 
 function slotOf(request: { readonly accountId: string; readonly tokenName: string }) {

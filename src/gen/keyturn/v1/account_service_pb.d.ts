@@ -644,7 +644,7 @@ export declare type ExplainAccountRequest = Message<"keyturn.v1.ExplainAccountRe
   accountId: string;
 
   /**
-   * Empty is "default".
+   * Empty: the one that needs something, else "default", else the first.
    *
    * @generated from field: string token_name = 2;
    */
@@ -712,6 +712,13 @@ export declare type ExplainAccountResponse = Message<"keyturn.v1.ExplainAccountR
    * @generated from field: keyturn.v1.ClientState client = 8;
    */
   client?: ClientState | undefined;
+
+  /**
+   * Which token all this is about.
+   *
+   * @generated from field: string token_name = 9;
+   */
+  tokenName: string;
 };
 
 /**

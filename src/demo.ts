@@ -35,6 +35,9 @@ export async function demo({ tour, shippedProviders, program, signal, say }: Dem
     state_dir: join(folder, "state"),
     "listeners.data.socket": sockets.data,
     "listeners.admin.socket": sockets.admin,
+    // A free port, for curl; the tokens are the simulator's and open nothing.
+    "listeners.http.tcp.port": "0",
+    "listeners.http.tcp.allow_unauthenticated": "true",
   };
   const config = loadConfig({ file: undefined, env: {}, flags });
   const log = createLog(
@@ -53,6 +56,7 @@ export async function demo({ tour, shippedProviders, program, signal, say }: Dem
     data: await connect(target("data"), from),
     admin: await connect(target("admin"), from),
     sockets,
+    http: sidecar.http ?? "",
     program,
     say,
     vendor: {

@@ -1,4 +1,11 @@
-import { create, type DescFile, type DescService, fromBinary, toBinary } from "@bufbuild/protobuf";
+import {
+  create,
+  type DescFile,
+  type DescMessage,
+  type DescService,
+  fromBinary,
+  toBinary,
+} from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
 import { type Server, type ServerDuplexStream, status } from "@grpc/grpc-js";
 import { file_google_rpc_error_details } from "../gen/google/rpc/error_details_pb.js";
@@ -105,9 +112,13 @@ function symbolsOf(files: ReadonlyMap<string, DescFile>): Map<string, DescFile> 
     for (const desc of [...file.messages, ...file.enums, ...file.services]) symbols.set(desc.typeName, file);
     for (const service of file.services)
       for (const method of service.methods) symbols.set(`${service.typeName}.${method.name}`, file);
-    for (const message of file.messages)
-      for (const nested of [...message.nestedMessages, ...message.nestedEnums])
-        symbols.set(nested.typeName, file);
+    for (const message of file.messages) addNested(message, file, symbols);
   }
   return symbols;
+}
+
+function addNested(message: DescMessage, file: DescFile, symbols: Map<string, DescFile>): void {
+  for (const nested of [...message.nestedMessages, ...message.nestedEnums])
+    symbols.set(nested.typeName, file);
+  for (const nested of message.nestedMessages) addNested(nested, file, symbols);
 }

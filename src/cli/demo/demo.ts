@@ -7,7 +7,7 @@ const ACCOUNT = "demo-account";
 
 /** Sets the stage, says what can be tried, and then tells what happens until it is stopped. */
 export async function playDemo(stage: Stage): Promise<void> {
-  const { say, program, sockets, vendor } = stage;
+  const { say, program, sockets, http, vendor } = stage;
   await putClient(stage);
   await createAccount(stage, ACCOUNT, true);
   say("");
@@ -22,6 +22,9 @@ export async function playDemo(stage: Stage): Promise<void> {
   say(`  ${program} accounts list --socket ${sockets.admin}`);
   say(
     `  grpcurl -plaintext -d '{"account_id":"${ACCOUNT}"}' unix://${sockets.data} keyturn.v1.CredentialService/GetToken`,
+  );
+  say(
+    `  curl -s -H 'connect-protocol-version: 1' --json '{"account_id":"${ACCOUNT}"}' http://${http}/keyturn.v1.CredentialService/GetToken`,
   );
   say(`  curl -s ${vendor.url}/__stats`);
   say(

@@ -5,6 +5,8 @@ import type { Connection } from "../connection.ts";
 export interface Stage {
   readonly data: Connection;
   readonly admin: Connection;
+  /** `host:port` of the HTTP listener. */
+  readonly http: string;
   readonly sockets: { readonly data: string; readonly admin: string };
   /** How this program is started from a shell. */
   readonly program: string;

@@ -21,7 +21,7 @@ export function requireLocal(headers: IncomingHttpHeaders, listeningHost: string
     headers["connect-protocol-version"] !== undefined ||
     headers["x-grpc-web"] !== undefined ||
     headers.te === "trailers";
-  if (!isMeant) throw invalid("header connect-protocol-version", "1");
+  if (!isMeant) throw invalid("header connect-protocol-version", "has to be sent: 1");
 }
 
 const NAME = /^(\[[0-9a-f:.]+\]|[^:[\]/@]+)(?::[0-9]{1,5})?$/;

@@ -194,7 +194,7 @@ describe("the HTTP listener keeps out", () => {
     const answer = await post(at.url, GET_TOKEN, ask, accident);
     expect(answer).toMatchObject({ status: 400, body: { code: "invalid_argument" } });
     expect(detailsOf(answer).BadRequest).toMatchObject({
-      fieldViolations: [{ field: "header connect-protocol-version", description: "1" }],
+      fieldViolations: [{ field: "header connect-protocol-version", description: "has to be sent: 1" }],
     });
     const preflight = await fetch(`${at.url}${GET_TOKEN}`, { method: "OPTIONS" });
     expect(preflight.ok).toBe(false);

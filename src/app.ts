@@ -185,7 +185,10 @@ export async function startSidecar({
     const housekeeping = keepHouse(store, audit, instance, clock, log);
     await beating.start();
     const leaving = new AbortController();
-    const membersKept = membership?.run(leaving.signal, (shards) => void beating.takeShards(shards));
+    const membersKept = membership?.run(leaving.signal, (gained) => {
+      log("shards moved", { gained: gained.length, owned: membership.shards.length });
+      void beating.takeShards(gained);
+    });
     undo.push(async () => {
       leaving.abort();
       await membersKept;

@@ -69,6 +69,12 @@ const rooms: Rooms = {
     const say = (line: string) => process.stdout.write(`${line}\n`);
     return demo({ tour, shippedProviders, program, signal: stop.signal, say });
   },
+  clusterDemo: async (backends) => {
+    const { clusterDemo } = await import("./cluster-demo.ts");
+    const say = (line: string) => process.stdout.write(`${line}\n`);
+    const command = [process.execPath, process.argv[1] ?? ""];
+    return clusterDemo({ ...backends, command, signal: stop.signal, say });
+  },
   simulate: async ({ host, port, style, seed, lifetimeMs }) => {
     const { startSimulator } = await import("./simulator/simulator.ts");
     const simulator = await startSimulator({

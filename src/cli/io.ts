@@ -58,6 +58,12 @@ export interface Rooms {
     readonly flags: Readonly<Record<string, string>>;
   }): Promise<number>;
   demo(options: { readonly tour: boolean }): Promise<number>;
+  /** Three sidecars over the etcd and the Vault that are named. */
+  clusterDemo(options: {
+    readonly etcd: readonly string[];
+    readonly vault: string;
+    readonly vaultTokenFile: string;
+  }): Promise<number>;
   simulate(options: SimulateOptions): Promise<number>;
   /** Empty: `serve` would take it. */
   checkConfig(path: string): Promise<readonly string[]>;

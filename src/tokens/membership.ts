@@ -85,14 +85,14 @@ export class Membership implements Ownership {
     this.#session = number;
   }
 
-  /** Keeps being a member until `signal` aborts. `onGained` is told the shards whose schedule begins here. */
-  async run(signal: AbortSignal, onGained: (shards: readonly string[]) => void): Promise<void> {
+  /** Keeps being a member until `signal` aborts. `onMoved` is told when shards have come, which ones, or gone. */
+  async run(signal: AbortSignal, onMoved: (gained: readonly string[]) => void): Promise<void> {
     const { clock, report } = this.#deps;
     let members = 0;
     while (!signal.aborted) {
       try {
         if (!this.#isValid) await this.join();
-        if (this.#deps.roles.includes("schedule")) members = await this.#look(onGained);
+        if (this.#deps.roles.includes("schedule")) members = await this.#look(onMoved);
       } catch (error) {
         report("membership not kept", {}, error);
       }
@@ -106,7 +106,7 @@ export class Membership implements Ownership {
   }
 
   /** Returns how many members there are. */
-  async #look(onGained: (shards: readonly string[]) => void): Promise<number> {
+  async #look(onMoved: (gained: readonly string[]) => void): Promise<number> {
     const view = await this.#deps.store.read([
       { under: "member", parts: [] },
       { under: "shard", parts: [] },
@@ -119,14 +119,14 @@ export class Membership implements Ownership {
     // Two looks must agree: a rolling deployment moves less then.
     const isSettled = members.join() === this.#membersBefore;
     this.#membersBefore = members.join();
-    if (isSettled) await this.#take(view, sharesOf(members), onGained);
+    if (isSettled) await this.#take(view, sharesOf(members), onMoved);
     return all.length;
   }
 
   async #take(
     view: View,
     shares: ReadonlyMap<string, string>,
-    onGained: (shards: readonly string[]) => void,
+    onMoved: (gained: readonly string[]) => void,
   ): Promise<void> {
     const { instance } = this.#deps;
     const entries = new Map(view.all("shard").map((entry) => [entry.key.parts[0], entry]));
@@ -136,6 +136,7 @@ export class Membership implements Ownership {
     }
     const surplus = [...this.#owned].filter((shard) => shares.get(shard) !== instance);
     await this.#release(surplus, entries);
+    if (surplus.length > 0) onMoved([]);
     const wanted = SHARDS.filter((shard) => {
       const holder = entries.get(shard)?.value.instance;
       // Our own one of an earlier session is put anew under this one.
@@ -144,7 +145,7 @@ export class Membership implements Ownership {
     });
     for (let n = 0; n < wanted.length; n += CLAIMS) {
       const gained = await this.#claim(wanted.slice(n, n + CLAIMS), entries);
-      if (gained.length > 0) onGained(gained);
+      if (gained.length > 0) onMoved(gained);
     }
   }
 

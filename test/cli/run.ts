@@ -53,6 +53,7 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
     version: "1.2.3",
     serve: () => Promise.resolve(0),
     demo: () => Promise.resolve(0),
+    clusterDemo: () => Promise.resolve(0),
     simulate: () => Promise.resolve(0),
     checkConfig: () => Promise.resolve([]),
     lintProviders: () => Promise.resolve([]),

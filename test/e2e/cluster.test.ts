@@ -1,36 +1,113 @@
-import { describe, expect, it } from "vitest";
+import type { ClientReadableStream } from "@grpc/grpc-js";
+import { beforeAll, describe, expect, it } from "vitest";
 import { AccountService } from "../../src/gen/keyturn/v1/account_service_pb.js";
 import { CredentialService } from "../../src/gen/keyturn/v1/credential_service_pb.js";
-import { cluster, times } from "./cluster.ts";
-import { reasonOf } from "./harness.ts";
+import { EventService, type WatchEventsResponse } from "../../src/gen/keyturn/v1/event_service_pb.js";
+import { afterAllTests, type Cluster, cluster, times } from "./cluster.ts";
+import { type Caller, reasonOf } from "./harness.ts";
 
 const { getToken } = CredentialService.method;
 
-describe("several sidecars over one etcd", () => {
+const onEnd = afterAllTests();
+let one: Cluster;
+beforeAll(async () => {
+  one = await cluster({ sidecars: 5, onEnd });
+}, 60_000);
+
+const requestsFor = (subject: string) =>
+  one.simulator.history().filter((entry) => entry.subject === subject).length;
+const sidecar = (n: number) => {
+  const found = one.sidecars[n % one.sidecars.length];
+  if (found === undefined) throw new Error("no sidecar");
+  return found;
+};
+const ask = (n: number, accountId: string) =>
+  sidecar(n)
+    .data.call(getToken, { accountId })
+    .then(() => "", reasonOf);
+const askAll = (accountId: string) => Promise.all(one.sidecars.map((_, n) => ask(n, accountId)));
+
+/** The events of some accounts as a subscriber of one sidecar gets them. */
+function subscribe(data: Caller, accountIds: readonly string[], afterCursor = "") {
+  const stream: ClientReadableStream<WatchEventsResponse> = data.stream(EventService.method.watchEvents, {
+    afterCursor,
+    accountIds: [...accountIds],
+  });
+  const seen: string[] = [];
+  let cursor = "";
+  stream.on("data", (answer: WatchEventsResponse) => {
+    cursor = answer.cursor;
+    if (answer.event !== undefined) seen.push(`${answer.event.accountId} ${answer.event.type}`);
+  });
+  stream.on("error", () => undefined);
+  return { seen, cursor: () => cursor, end: () => stream.cancel() };
+}
+
+describe("several sidecars over one etcd and one Vault", () => {
   it("ask the provider once for an account that a hundred callers of each want at once", async () => {
-    const { sidecars, simulator, connect } = await cluster({ sidecars: 5 });
-    await connect("herd");
-    const answers = await times(500, (n) => {
-      const sidecar = sidecars[n % sidecars.length];
-      if (sidecar === undefined) throw new Error("no sidecar");
-      return sidecar.data.call(getToken, { accountId: "herd" });
-    });
+    await one.connect("herd");
+    const answers = await times(500, (n) => sidecar(n).data.call(getToken, { accountId: "herd" }));
     expect(new Set(answers.map(({ accessToken }) => accessToken)).size).toBe(1);
-    expect(simulator.stats().tokenRequests).toBe(1);
+    expect(requestsFor("herd")).toBe(1);
+  });
+
+  it("refresh two accounts at the same time", async () => {
+    await one.connect("left");
+    await one.connect("right");
+    one.simulator.faults.add(
+      { endpoint: "token", subject: "left", kind: "late", ms: 1_500, times: 1 },
+      { endpoint: "token", subject: "right", kind: "late", ms: 1_500, times: 1 },
+    );
+    expect(await Promise.all([ask(0, "left"), ask(1, "right")])).toEqual(["", ""]);
+    const [left, right] = ["left", "right"].map((name) =>
+      one.simulator.history().find(({ subject }) => subject === name),
+    );
+    expect(Math.abs((left?.arrivedAtMs ?? 0) - (right?.arrivedAtMs ?? 0))).toBeLessThan(1_500);
   });
 
   it("refuse a disabled and a deleted account within two seconds, wherever it was warm", async () => {
-    const { sidecars, admin, connect } = await cluster({ sidecars: 3 });
-    await connect("disabled", { expired: false });
-    await connect("deleted", { expired: false });
-    const ask = (accountId: string) =>
-      Promise.all(sidecars.map(({ data }) => data.call(getToken, { accountId }).then(() => "", reasonOf)));
-    expect(await ask("disabled")).toEqual(["", "", ""]);
-    expect(await ask("deleted")).toEqual(["", "", ""]);
-    await admin.call(AccountService.method.disableAccount, { accountId: "disabled" });
-    await admin.call(AccountService.method.deleteAccount, { accountId: "deleted" });
-    const options = { timeout: 2_000, interval: 50 };
-    await expect.poll(() => ask("disabled"), options).toEqual(Array(3).fill("ACCOUNT_DISABLED"));
-    await expect.poll(() => ask("deleted"), options).toEqual(Array(3).fill("ACCOUNT_NOT_FOUND"));
+    await one.connect("disabled", { expired: false });
+    await one.connect("deleted", { expired: false });
+    const all = (reason: string) => Array(one.sidecars.length).fill(reason);
+    expect(await askAll("disabled")).toEqual(all(""));
+    expect(await askAll("deleted")).toEqual(all(""));
+    await one.admin.call(AccountService.method.disableAccount, { accountId: "disabled" });
+    await one.admin.call(AccountService.method.deleteAccount, { accountId: "deleted" });
+    const within = { timeout: 2_000, interval: 50 };
+    await expect.poll(() => askAll("disabled"), within).toEqual(all("ACCOUNT_DISABLED"));
+    await expect.poll(() => askAll("deleted"), within).toEqual(all("ACCOUNT_NOT_FOUND"));
   });
+
+  it("tell every subscriber the same order, and replay it exactly after etcd has compacted its history", async () => {
+    const accounts = ["e0", "e1", "e2"];
+    const [first, second] = [0, 1].map((n) => subscribe(sidecar(n).data, accounts));
+    await expect.poll(() => [first?.cursor(), second?.cursor()]).not.toContain("");
+    const start = first?.cursor() ?? "";
+    for (const id of accounts) await one.connect(id);
+    expect(await times(3, (n) => ask(n, `e${n}`))).toEqual(["", "", ""]);
+    await expect.poll(() => first?.seen.length, { timeout: 5_000 }).toBe(6);
+    await expect.poll(() => second?.seen).toEqual(first?.seen);
+    const { header } = (await one.etcd.call("kv/range", { key: "AA==" })) as {
+      readonly header: { readonly revision: string };
+    };
+    await one.etcd.call("kv/compaction", { revision: header.revision, physical: true });
+    const third = subscribe(sidecar(3).data, accounts, start);
+    await expect.poll(() => third.seen, { timeout: 5_000 }).toEqual(first?.seen);
+    for (const subscriber of [first, second, third]) subscriber?.end();
+  });
+
+  it("refresh ahead of expiry, each its own accounts, and a dead one's within fifteen seconds and the schedule", async () => {
+    const ids = Array.from({ length: 30 }, (_, n) => `ahead-${n}`);
+    for (const id of ids) await one.connect(id, { expired: false, lifetimeMs: 20_000 });
+    const killed = sidecar(4);
+    await killed.end("SIGKILL");
+    const untilMs = Date.now() + 35_000;
+    await expect
+      .poll(() => ids.filter((id) => requestsFor(id) > 0).length, { timeout: 35_000, interval: 500 })
+      .toBe(ids.length);
+    expect(Date.now()).toBeLessThan(untilMs);
+    // Nobody refreshed for another: each generation once.
+    const uses = Map.groupBy(one.simulator.history(), ({ fingerprint }) => fingerprint);
+    expect([...uses.values()].filter((entries) => entries.length > 1)).toEqual([]);
+  }, 60_000);
 });

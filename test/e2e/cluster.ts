@@ -1,26 +1,36 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { onTestFinished } from "vitest";
+import { afterAll, onTestFinished } from "vitest";
 import { systemClock } from "../../src/clock.ts";
 import { type Simulator, type SimulatorOptions, startSimulator } from "../../src/simulator/simulator.ts";
 import { type Etcd, type EtcdOptions, startEtcd } from "../backends/etcd.ts";
+import { startOpenBao } from "../backends/openbao.ts";
+import { freshKey } from "../seal/vault/stage.ts";
 import { type Caller, connectAccount, type GrantOptions, putSimulatorClient } from "./harness.ts";
-import { type Serving, serve } from "./serving-process.ts";
+import { type OnEnd, type ServeOptions, type Serving, serve } from "./serving-process.ts";
 
 export interface ClusterOptions {
+  /** How many are started at once, named `s0`, `s1` …. */
   readonly sidecars: number;
   readonly etcd?: EtcdOptions;
-  /** Where sidecars find etcd, when not at its own addresses. */
-  readonly endpoints?: (etcd: Etcd) => readonly string[];
   readonly simulator?: Partial<SimulatorOptions>;
-  /** The `kek:` line of every sidecar. Default: a keyring that they share. */
+  /** The `kek:` line of every sidecar. Default: a key in an OpenBao of the cluster's own. */
   readonly kek?: string;
   /** Further lines of every sidecar's configuration. */
   readonly config?: string;
+  /** Takes what ends it all; it goes with the test unless given. */
+  readonly onEnd?: OnEnd;
 }
 
-/** Several sidecars, a process each, over one etcd, and the simulated provider that they share. */
+export interface MemberOptions extends Pick<ServeOptions, "script"> {
+  /** Further lines of YAML. */
+  readonly config?: string;
+  /** Where this one finds etcd, when not at its own addresses. */
+  readonly endpoints?: readonly string[];
+}
+
+/** Several sidecars, a process each, over one etcd and one Vault, and the simulated provider that they share. */
 export interface Cluster {
   readonly etcd: Etcd;
   readonly simulator: Simulator;
@@ -28,37 +38,42 @@ export interface Cluster {
   /** The first sidecar's admin listener. */
   readonly admin: Caller;
   /** One more, or one that died again on its own state directory. */
-  serve(name: string, config?: string): Promise<Serving>;
+  serve(name: string, options?: MemberOptions): Promise<Serving>;
+  /** What a sidecar of this kind is started with, for one that runs elsewhere. */
+  settings(name: string, options?: MemberOptions): { readonly stateDir: string; readonly config: string };
   /** An account with a grant of the simulator's, its access token expired unless said otherwise. */
   connect(id: string, grant?: GrantOptions): ReturnType<typeof connectAccount>;
 }
 
-/** Starts it all; it goes with the test. */
 export async function cluster(options: ClusterOptions): Promise<Cluster> {
+  const onEnd = options.onEnd ?? onTestFinished;
   const folder = mkdtempSync(join(tmpdir(), "keyturn-cluster-"));
-  const [etcd, simulator] = await Promise.all([
+  const [etcd, kek, simulator] = await Promise.all([
     startEtcd(options.etcd),
+    options.kek ?? startKek(folder, onEnd),
     startSimulator({ clock: systemClock(), ...options.simulator }),
   ]);
-  onTestFinished(async () => {
+  onEnd(async () => {
     await Promise.all([etcd.stop(), simulator.close()]);
     rmSync(folder, { recursive: true, force: true });
   });
-  const endpoints = options.endpoints?.(etcd) ?? etcd.urls;
-  const serveOne = (name: string, config = "") =>
-    serve({
-      stateDir: join(folder, name),
-      config: [
-        `store: { backend: etcd, endpoints: [${endpoints.map((url) => `"${url}"`).join(", ")}] }`,
-        options.kek ?? `kek: { keyring_file: ${join(folder, "keyring.json")} }`,
-        options.config ?? "",
-        config,
-      ].join("\n"),
-    });
-  // The first one makes the keyring.
-  const first = await serveOne("s0");
-  const others = Array.from({ length: options.sidecars - 1 }, (_, n) => serveOne(`s${n + 1}`));
-  const sidecars = [first, ...(await Promise.all(others))];
+  const settings = (name: string, { config = "", endpoints = etcd.urls }: MemberOptions = {}) => ({
+    stateDir: join(folder, name),
+    config: [
+      `store: { backend: etcd, endpoints: [${endpoints.map((url) => `"${url}"`).join(", ")}] }`,
+      kek,
+      options.config ?? "",
+      config,
+    ].join("\n"),
+  });
+  const serveOne = (name: string, member: MemberOptions = {}) => {
+    const { script } = member;
+    return serve({ ...settings(name, member), onEnd, ...(script === undefined ? {} : { script }) });
+  };
+  const names = Array.from({ length: options.sidecars }, (_, n) => `s${n}`);
+  const sidecars = await Promise.all(names.map((name) => serveOne(name)));
+  const [first] = sidecars;
+  if (first === undefined) throw new Error("a cluster needs a sidecar");
   await putSimulatorClient(first.admin);
   return {
     etcd,
@@ -66,11 +81,31 @@ export async function cluster(options: ClusterOptions): Promise<Cluster> {
     sidecars,
     admin: first.admin,
     serve: serveOne,
+    settings,
     connect: (id, grant) => connectAccount(first.admin, simulator, id, grant),
   };
 }
 
-/** Many callers of one sidecar at once. */
+/** A key in an OpenBao, as the line of a sidecar's configuration. */
+async function startKek(folder: string, onEnd: OnEnd): Promise<string> {
+  const bao = await startOpenBao();
+  onEnd(() => bao.stop());
+  const { key, token } = await freshKey(bao);
+  const tokenFile = join(folder, "vault-token");
+  writeFileSync(tokenFile, token.reveal(), { mode: 0o600 });
+  return `kek: { backend: vault-transit, vault: { address: "${bao.url}", key: ${key}, token_file: ${tokenFile} } }`;
+}
+
+/** Collects what is to be done after all tests of a file, and does it then, the last first. */
+export function afterAllTests(): OnEnd {
+  const works: (() => Promise<void>)[] = [];
+  afterAll(async () => {
+    for (const work of works.reverse()) await work();
+  });
+  return (work) => works.push(work);
+}
+
+/** Many callers at once. */
 export function times<T>(count: number, act: (n: number) => Promise<T>): Promise<readonly T[]> {
   return Promise.all(Array.from({ length: count }, (_, n) => act(n)));
 }

@@ -107,6 +107,16 @@ describe("a sidecar's process", () => {
   });
 });
 
+describe("the demo of a cluster", () => {
+  it("gets its etcd and its Vault, plays to its end and exits 0", async () => {
+    const { stdout } = await promisify(execFile)("npm", ["start", "--", "--cluster"], {
+      cwd: join(import.meta.dirname, "../.."),
+    });
+    expect(stdout).toContain("The provider counted 1 token request");
+    expect(stdout).toContain("All of it held.");
+  }, 90_000);
+});
+
 describe("the tour", () => {
   it("plays to its end and exits 0", async () => {
     const env = { ...process.env, XDG_STATE_HOME: tempFolder(), XDG_RUNTIME_DIR: tempFolder() };

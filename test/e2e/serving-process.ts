@@ -24,10 +24,17 @@ export interface ServeOptions {
   readonly config?: string;
   /** Names the sockets, for two processes on one state directory. */
   readonly name?: string;
+  /** A script in the place of the program; it is given the configuration file and these words. */
+  readonly script?: readonly [file: string, ...words: string[]];
+  /** Takes what ends the process, for those that outlive a test. */
+  readonly onEnd?: OnEnd;
 }
 
+/** Registers what is to be done at the end. */
+export type OnEnd = (work: () => Promise<void>) => void;
+
 /** Spawns without waiting for anything. */
-export function spawnServe({ stateDir, config = "", name = "s" }: ServeOptions): Serving {
+export function spawnServe({ stateDir, config = "", name = "s", script, onEnd }: ServeOptions): Serving {
   mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   const file = join(stateDir, `${name}.yaml`);
   const sockets = { data: join(stateDir, `${name}-data.sock`), admin: join(stateDir, `${name}-admin.sock`) };
@@ -40,7 +47,9 @@ export function spawnServe({ stateDir, config = "", name = "s" }: ServeOptions):
     config,
   ];
   writeFileSync(file, lines.join("\n"));
-  const child = spawn(process.execPath, [main, "serve", "--config", file], {
+  const args =
+    script === undefined ? [main, "serve", "--config", file] : [script[0], file, ...script.slice(1)];
+  const child = spawn(process.execPath, args, {
     stdio: ["ignore", "ignore", "pipe"],
   });
   let log = "";
@@ -55,10 +64,14 @@ export function spawnServe({ stateDir, config = "", name = "s" }: ServeOptions):
   const end = (signal: "SIGTERM" | "SIGKILL") => {
     data.close();
     admin.close();
-    if (child.exitCode === null && child.signalCode === null) child.kill(signal);
+    if (child.exitCode === null && child.signalCode === null) {
+      child.kill(signal);
+      // A stopped one does not hear the other signals.
+      child.kill("SIGCONT");
+    }
     return exited;
   };
-  onTestFinished(async () => {
+  (onEnd ?? onTestFinished)(async () => {
     await end("SIGKILL");
   });
   return { child, data, admin, log: () => log, exited, end };

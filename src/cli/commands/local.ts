@@ -37,12 +37,26 @@ const demo: Command = {
   summary: "Try it: a sidecar, a simulated provider and an account whose token is refreshed as you watch",
   listener: undefined,
   arguments: [],
-  options: { tour: { help: "a scripted tour that ends by itself" } },
+  options: {
+    tour: { help: "a scripted tour that ends by itself" },
+    cluster: { help: "three sidecars over etcd and Vault; one of them is killed" },
+    etcd: { value: "URL", help: "with --cluster: etcd's endpoints, separated by commas" },
+    vault: { value: "URL", help: "with --cluster: OpenBao or Vault, with the key `keyturn` at transit" },
+    "vault-token-file": { value: "FILE", help: "with --cluster: a token for that key" },
+  },
+  about: "`npm start -- --cluster` in a checkout brings etcd and OpenBao with it.",
   examples: [
     { line: "keyturn demo", says: "prints lines to paste, then events as they happen" },
     { line: "keyturn demo --tour", says: "what Keyturn does, in a minute" },
   ],
-  run: ({ options, rooms }) => rooms.demo({ tour: options.has("tour") }),
+  run: ({ options, rooms }) =>
+    options.has("cluster")
+      ? rooms.clusterDemo({
+          etcd: options.required("etcd").split(","),
+          vault: options.required("vault"),
+          vaultTokenFile: options.required("vault-token-file"),
+        })
+      : rooms.demo({ tour: options.has("tour") }),
 };
 
 const STYLES = ["strict", "grace", "none"] as const;

@@ -4,7 +4,7 @@ import { OAuthClientService } from "../../gen/keyturn/v1/oauth_client_service_pb
 import { CLIENT, PROVIDER, type Stage } from "./stage.ts";
 
 /** The app's registration at the simulated provider. */
-export async function putClient({ admin }: Stage): Promise<void> {
+export async function putClient({ admin }: Pick<Stage, "admin">): Promise<void> {
   await admin.unary(OAuthClientService.method.putClient, {
     provider: PROVIDER,
     name: CLIENT,
@@ -13,7 +13,7 @@ export async function putClient({ admin }: Stage): Promise<void> {
   });
 }
 
-function credentialOf({ vendor }: Stage, subject: string, expired: boolean) {
+function credentialOf({ vendor }: Pick<Stage, "vendor">, subject: string, expired: boolean) {
   const grant = vendor.grant(subject, expired);
   const value = {
     accessToken: grant.accessToken.reveal(),
@@ -24,7 +24,11 @@ function credentialOf({ vendor }: Stage, subject: string, expired: boolean) {
 }
 
 /** A customer who has just consented. */
-export async function createAccount(stage: Stage, accountId: string, expired: boolean): Promise<void> {
+export async function createAccount(
+  stage: Pick<Stage, "admin" | "vendor">,
+  accountId: string,
+  expired: boolean,
+): Promise<void> {
   await stage.admin.unary(AccountService.method.createAccount, {
     accountId,
     tenant: "acme",

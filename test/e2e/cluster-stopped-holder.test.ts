@@ -1,0 +1,124 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { beforeAll, describe, it } from "vitest";
+import { AccountService } from "../../src/gen/keyturn/v1/account_service_pb.js";
+import { CredentialService } from "../../src/gen/keyturn/v1/credential_service_pb.js";
+import { afterAllTests, type Cluster, cluster } from "./cluster.ts";
+import { reasonOf } from "./harness.ts";
+import type { Moment } from "./stopped-sidecar.ts";
+
+const { getToken } = CredentialService.method;
+
+/** Past the lock's 30 s, within the ear's 60 s. */
+const PAST_LOCK_MS = 33_000;
+
+// Each story waits for half a minute or more, and they are of different accounts: they are told at the same time.
+
+const onEnd = afterAllTests();
+let one: Cluster;
+beforeAll(async () => {
+  // Whoever sends a spent refresh token again gets an answer: what is counted is how often it was sent. And nobody
+  // refreshes but whom a test asks.
+  const simulator = { style: "grace", graceMs: 600_000 } as const;
+  one = await cluster({ sidecars: 2, onEnd, simulator, config: "roles: [serve]" });
+}, 60_000);
+
+const sent = (subject: string) => one.simulator.history().filter((entry) => entry.subject === subject).length;
+const ask = async (accountId: string, n = 0) => {
+  const sidecar = one.sidecars[n];
+  if (sidecar === undefined) throw new Error("no sidecar");
+  return sidecar.data
+    .call(getToken, { accountId }, { deadlineMs: 120_000 })
+    .then(({ accessToken }) => accessToken, reasonOf);
+};
+
+/** A sidecar that stops itself at a moment of its first refresh, which is this account's. */
+async function holder(accountId: string, moment: Moment) {
+  const script = [join(import.meta.dirname, "stopped-sidecar.ts"), moment] as const;
+  const serving = await one.serve(accountId, { script });
+  const { stateDir } = one.settings(accountId);
+  const answer = serving.data
+    .call(getToken, { accountId }, { deadlineMs: 120_000 })
+    .then(({ accessToken }) => accessToken, reasonOf);
+  while (!existsSync(join(stateDir, "stopped"))) await delay(20);
+  return { ...serving, answer };
+}
+
+describe.concurrent("a holder that is stopped past its lock", () => {
+  it("before it has sent does not send when it resumes, and nobody waits for it any longer", async ({
+    expect,
+  }) => {
+    await one.connect("unsent");
+    const { child } = await holder("unsent", "before-send");
+    expect(await ask("unsent")).toBe("REFRESH_UNCERTAIN");
+    await delay(PAST_LOCK_MS);
+    expect(sent("unsent")).toBe(0);
+    child.kill("SIGCONT");
+    await expect.poll(() => ask("unsent", 1), { timeout: 10_000, interval: 200 }).toMatch(/^sim_at_/);
+    expect(sent("unsent")).toBe(1);
+  }, 90_000);
+
+  it("after the provider has answered saves the answer when it resumes, and it was asked once", async ({
+    expect,
+  }) => {
+    await one.connect("answered");
+    const { child, answer } = await holder("answered", "after-answer");
+    expect(sent("answered")).toBe(1);
+    expect(await ask("answered")).toBe("REFRESH_UNCERTAIN");
+    await delay(PAST_LOCK_MS);
+    child.kill("SIGCONT");
+    await expect.poll(() => ask("answered", 1), { timeout: 10_000, interval: 200 }).toMatch(/^sim_at_/);
+    expect(sent("answered")).toBe(1);
+    // Its own caller was freed when the lock was void.
+    expect(["REFRESH_UNCERTAIN", await ask("answered")]).toContain(await answer);
+  }, 90_000);
+
+  it("with its request on the way: the others serve the old token while it is valid", async ({ expect }) => {
+    const { accessToken } = await one.connect("valid", { expired: false });
+    const { child } = await holderRefreshing("valid");
+    expect(sent("valid")).toBe(1);
+    expect(await ask("valid")).toBe(accessToken);
+    await delay(PAST_LOCK_MS);
+    expect(await ask("valid", 1)).toBe(accessToken);
+    expect(sent("valid")).toBe(1);
+    child.kill("SIGCONT");
+    await expect.poll(() => ask("valid", 1), { timeout: 10_000, interval: 200 }).not.toBe(accessToken);
+    expect(sent("valid")).toBe(1);
+  }, 90_000);
+
+  it("and does not come back: the others wait for as long as its answer may come, and then send once", async ({
+    expect,
+  }) => {
+    await one.connect("doubtful");
+    const startMs = Date.now();
+    const { child } = await holder("doubtful", "after-answer");
+    for (;;) {
+      const got = await ask("doubtful", 1);
+      if (got !== "REFRESH_UNCERTAIN") break;
+      expect(sent("doubtful")).toBe(1);
+      await delay(1_000);
+    }
+    expect(Date.now() - startMs).toBeGreaterThan(88_000);
+    expect(sent("doubtful")).toBe(2);
+    const now = await ask("doubtful");
+    expect(now).toMatch(/^sim_at_/);
+    // What it brings back is of a generation that has passed.
+    child.kill("SIGCONT");
+    await delay(3_000);
+    expect(await ask("doubtful")).toBe(now);
+    const explained = await one.admin.call(AccountService.method.getAccount, { accountId: "doubtful" });
+    expect(explained.account?.slots[0]?.generation).toBe(2n);
+    expect(sent("doubtful")).toBe(2);
+  }, 130_000);
+});
+
+/** A holder of a valid token's refresh, which an operator has asked for. */
+async function holderRefreshing(accountId: string) {
+  const script = [join(import.meta.dirname, "stopped-sidecar.ts"), "after-answer" satisfies Moment] as const;
+  const serving = await one.serve(accountId, { script });
+  const { stateDir } = one.settings(accountId);
+  void serving.admin.call(AccountService.method.refreshAccount, { accountId }).catch(() => undefined);
+  while (!existsSync(join(stateDir, "stopped"))) await delay(20);
+  return serving;
+}

@@ -29,6 +29,7 @@ import { createProcessSeal } from "./seal/process-seal.ts";
 import { checkEpoch, instanceOf, openStateDir } from "./state.ts";
 import { type OpenStore, openStore } from "./stores.ts";
 import { Heart } from "./tokens/heart.ts";
+import { OwnJournalMark } from "./tokens/journal-mark.ts";
 import { Keys } from "./tokens/keys.ts";
 import { Membership } from "./tokens/membership.ts";
 import { key } from "./tokens/records.ts";
@@ -182,7 +183,8 @@ export async function startSidecar({
         },
       },
     });
-    const housekeeping = keepHouse(store, audit, instance, clock, log);
+    const mark = new OwnJournalMark(world, kek, hostname());
+    const housekeeping = keepHouse(store, audit, mark, instance, clock, log);
     await beating.start();
     const leaving = new AbortController();
     const membersKept = membership?.run(leaving.signal, (gained) => {
@@ -212,7 +214,15 @@ export async function startSidecar({
         log("provider files read again", { count: catalogue.names.length });
       },
       stop: () =>
-        stopSidecar({ heart: beating, servers, housekeeping, undo, graceMs: config.shutdown_grace, log }),
+        stopSidecar({
+          heart: beating,
+          servers,
+          housekeeping,
+          mark,
+          undo,
+          graceMs: config.shutdown_grace,
+          log,
+        }),
     };
   } catch (error) {
     for (const close of undo.reverse()) await close().catch(() => undefined);
@@ -364,6 +374,7 @@ async function noticeCut(audit: Audit, remembered: ChainHead | undefined, log: L
 function keepHouse(
   store: OpenStore,
   audit: Audit,
+  mark: OwnJournalMark,
   instance: string,
   clock: Clock,
   log: Log,
@@ -376,6 +387,7 @@ function keepHouse(
     const nonce = randomBytes(12).toString("base64url");
     const value = { instance, seq, hash, atMs: clock.now() };
     await store.store.write({ nonce, expect: [], writes: [{ put: at, value }], events: [], reads: [] });
+    await mark.tell();
   };
   const run = async () => {
     while (!stop.signal.aborted) {
@@ -391,17 +403,19 @@ async function stopSidecar(parts: {
   readonly heart: Heart;
   readonly servers: RunningServers;
   readonly housekeeping: AbortController;
+  readonly mark: OwnJournalMark;
   readonly undo: readonly (() => Promise<unknown>)[];
   readonly graceMs: number;
   readonly log: Log;
 }): Promise<readonly string[]> {
-  const { heart, servers, housekeeping, undo, graceMs, log } = parts;
+  const { heart, servers, housekeeping, mark, undo, graceMs, log } = parts;
   servers.setServing(false);
   servers.endStreams();
   const left = await heart.stop(graceMs);
   for (const attempt of left)
     log("attempt left open: its outcome is settled at the next start", { attempt_id: attempt });
   housekeeping.abort();
+  await mark.withdraw().catch((error: unknown) => log("journal's mark not withdrawn", {}, error));
   await servers.close(CLOSE_WITHIN_MS);
   for (const close of undo.toReversed())
     await close().catch((error: unknown) => log("not closed cleanly", {}, error));

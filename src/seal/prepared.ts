@@ -19,6 +19,10 @@ export class Prepared implements PreparedSeal {
     this.#environment = environment;
   }
 
+  get kekVersion(): number {
+    return this.#wrapped.version;
+  }
+
   seal(context: SealContext, plaintext: Uint8Array): Sealed {
     // A second value under the same, by now wiped, key would be readable by anybody.
     if (this.#used) throw new KeyturnError("INTERNAL_ERROR", "A prepared seal seals one value only.");

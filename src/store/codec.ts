@@ -5,6 +5,7 @@ import { AccountRecordSchema } from "../gen/keyturn/storage/v1/account_pb.js";
 import { OAuthClientRecordSchema } from "../gen/keyturn/storage/v1/client_pb.js";
 import {
   AuditHeadRecordSchema,
+  JournalMarkRecordSchema,
   MemberRecordSchema,
   RewrapMarkRecordSchema,
   ShardOwnerRecordSchema,
@@ -64,6 +65,7 @@ const SCHEMAS: Readonly<Record<StoredKind, DescMessage>> = {
   member: MemberRecordSchema,
   shard: ShardOwnerRecordSchema,
   audit_head: AuditHeadRecordSchema,
+  journal_mark: JournalMarkRecordSchema,
   rewrap: RewrapMarkRecordSchema,
   bulk_refresh: BulkRefreshRecordSchema,
   event: EventRecordSchema,

@@ -23,6 +23,7 @@ import { shardOf } from "../tokens/shard.ts";
  * | `bursts/<provider>/<client>/<n>` | VerdictMarkRecord | own, 60 s | recent `reauth` verdicts |
  * | `breakers/<provider>/<client>` | BreakerRecord | – | failures in a row, suspicion, what is to be reverted |
  * | `audit-heads/<instance>` | AuditHeadRecord | – | finds a cut tail of an audit chain |
+ * | `journals/<instance>` | JournalMarkRecord | – | which KEK versions an instance's journal may need |
  * | `rewraps/<kek id>` | RewrapMarkRecord | – | where a killed rewrap goes on |
  * | `bulk-refreshes/<job>` | BulkRefreshRecord | own, 7 days | where a stopped bulk refresh goes on |
  * | `events/<class>/<5-minute bucket>/<operation id>/<n>` | EventRecord | – (janitor) | the one feed |
@@ -46,6 +47,7 @@ const FOLDERS: Readonly<Record<Kind, string>> = {
   verdict: "bursts",
   breaker: "breakers",
   audit_head: "audit-heads",
+  journal_mark: "journals",
   rewrap: "rewraps",
   bulk_refresh: "bulk-refreshes",
 };

@@ -28,6 +28,11 @@ export interface Ready {
   discard(): void;
 }
 
+/** Of the versions that its data keys are wrapped under. */
+export function oldestKekVersion({ forAnswers, forCredential }: Ready): number {
+  return Math.min(forCredential.kekVersion, ...forAnswers.map(({ seal }) => seal.kekVersion));
+}
+
 type NoAnswer = Exclude<SendResult, { kind: "answer" }>;
 
 /** What keeping one answer takes. */

@@ -10,6 +10,8 @@ export interface Attempt {
   readonly atMs: number;
   /** The account was deleted meanwhile: a late answer is revoked at the provider, or only dropped. */
   readonly onAnswer: "commit" | "revoke" | "drop";
+  /** Oldest KEK version that its answer or its credential may be sealed under; 0: an older release did not say. */
+  readonly kekVersion: number;
 }
 
 /** Present as long as nobody but the attempt's holder may send again. Its lease is the clock. */
@@ -171,9 +173,20 @@ export interface AuditHead {
   readonly atMs: number;
 }
 
+/** What one instance's journal may hold, told by itself; gone when it stopped with nothing kept. */
+export interface JournalMark {
+  readonly instance: string;
+  readonly host: string;
+  readonly atMs: number;
+  /** Oldest KEK version that an answer on its disk may be sealed under. */
+  readonly oldestKekVersion: number;
+}
+
 /** Progress of a rewrap, so that a killed one goes on. */
 export interface RewrapMark {
   readonly toVersion: number;
+  /** What `after` is a place among. */
+  readonly kind: "credential" | "client_secrets";
   readonly after: string;
   readonly done: number;
   readonly startedAtMs: number;
@@ -235,6 +248,7 @@ export interface Kinds {
   member: { readonly parts: readonly [instance: string]; readonly value: Member };
   shard: { readonly parts: readonly [n: string]; readonly value: ShardOwner };
   audit_head: { readonly parts: readonly [instance: string]; readonly value: AuditHead };
+  journal_mark: { readonly parts: readonly [instance: string]; readonly value: JournalMark };
   rewrap: { readonly parts: readonly [kekId: string]; readonly value: RewrapMark };
   bulk_refresh: { readonly parts: readonly [jobId: string]; readonly value: BulkRefreshJob };
 }

@@ -4,7 +4,7 @@ import { breakerOf, isProbing, PROBE_EVERY_MS } from "./breaker.ts";
 import type { Held } from "./commit.ts";
 import { type Decision, type Doubt, decide } from "./decide.ts";
 import { Draft } from "./draft.ts";
-import type { Exchanges, Underway } from "./exchanges.ts";
+import { type Exchanges, oldestKekVersion, type Underway } from "./exchanges.ts";
 import { Flight } from "./flight.ts";
 import type { Gates } from "./gate.ts";
 import type { Known } from "./known.ts";
@@ -306,7 +306,7 @@ export class Refresher {
         ready.discard();
         return { kind: "again" };
       }
-      const draft = attemptDraft(snapshot, held, this.#world, take);
+      const draft = attemptDraft(snapshot, held, oldestKekVersion(ready), this.#world, take);
       const attempt = this.#sendAttempt(draft, snapshot, held, ready);
       this.#exchanges.watch(attempt);
       const result = await attempt;
@@ -374,6 +374,7 @@ export class Refresher {
 function attemptDraft(
   snapshot: Snapshot,
   held: Held,
+  kekVersion: number,
   world: World,
   take: Exclude<ReturnType<typeof freeBlock>, "none"> | undefined,
 ): Draft {
@@ -400,6 +401,7 @@ function attemptDraft(
       instance,
       atMs: world.clock.now(),
       onAnswer: "commit",
+      kekVersion,
     })
     .put(at.hold, { attemptId }, IN_DOUBT_HOLD_MS);
   if (held.permit !== undefined)

@@ -35,6 +35,8 @@ export interface Actor {
 
 /** A data key that the KEK has wrapped already, for one value: sealing needs no neighbour any more. */
 export interface PreparedSeal {
+  /** Version of the KEK that has wrapped the data key. */
+  readonly kekVersion: number;
   /** Seals once and wipes the data key. */
   seal(context: SealContext, plaintext: Uint8Array): Sealed;
   /** Wipes an unused data key. Harmless after `seal`. */

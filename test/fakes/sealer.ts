@@ -1,5 +1,5 @@
 import { KeyturnError } from "../../src/errors.ts";
-import type { Rewrapper } from "../../src/tokens/keys.ts";
+import type { Rewrapper } from "../../src/tokens/rewrap.ts";
 import type { PreparedSeal, SealContext, Sealed } from "../../src/tokens/sealing.ts";
 import { Trouble } from "./trouble.ts";
 
@@ -20,7 +20,9 @@ export class FakeSealer implements Rewrapper {
       if (!isOver) this.outstanding -= 1;
       isOver = true;
     };
+    const { kekVersion } = this;
     return {
+      kekVersion,
       discard: over,
       seal: (of, plaintext) => {
         if (isOver) throw new Error("a data key was used twice, or after it had been wiped");
@@ -29,7 +31,7 @@ export class FakeSealer implements Rewrapper {
         return {
           format: 1,
           kekId: "fake:/",
-          kekVersion: this.kekVersion,
+          kekVersion,
           wrappedDek: new Uint8Array(),
           iv: new Uint8Array(),
           ciphertext: Buffer.from(plaintext),

@@ -24,6 +24,7 @@ export class FakeSealer implements Sealer {
       state = "over";
     };
     return {
+      kekVersion: 1,
       discard: over,
       seal: (of, plaintext) => {
         if (state === "over") throw new Error("a data key was used twice or after it had been wiped");

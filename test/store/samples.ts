@@ -121,6 +121,7 @@ export const SAMPLES: { readonly [K in Kind]: Kinds[K] } = {
       instance: "one",
       atMs: 3,
       onAnswer: "revoke",
+      kekVersion: 3,
     },
   },
   hold: { parts: ["acme", "default"], value: { attemptId: "t" } },
@@ -182,9 +183,17 @@ export const SAMPLES: { readonly [K in Kind]: Kinds[K] } = {
   },
   shard: { parts: ["17"], value: { instance: "one" } },
   audit_head: { parts: ["one"], value: { instance: "one", seq: 5, hash: "ab", atMs: 1 } },
+  journal_mark: { parts: ["one"], value: { instance: "one", host: "h", atMs: 1, oldestKekVersion: 2 } },
   rewrap: {
     parts: ["vault-transit:/transit/keyturn"],
-    value: { toVersion: 2, after: "accounts/00/x", done: 3, startedAtMs: 4, initiator: "me" },
+    value: {
+      toVersion: 2,
+      kind: "credential",
+      after: "accounts/00/x",
+      done: 3,
+      startedAtMs: 4,
+      initiator: "me",
+    },
   },
   bulk_refresh: {
     parts: ["job-1"],

@@ -129,7 +129,7 @@ describe("200 refreshes beside label edits and rewraps at every step", () => {
     });
     const kek = {
       id: "fake:/",
-      versions: async () => ({ newest: 1, versions: [] }),
+      versions: async () => ({ newest: stage.sealer.kekVersion, versions: [] }),
       rotate: async () => 1,
       retire: async () => undefined,
     };

@@ -118,12 +118,21 @@ const retire: Command = {
   summary: "End an old key version's use; refused while anything is sealed under it",
   listener: "admin",
   arguments: [{ name: "VERSION" }],
-  options: AUTHORITY,
+  options: {
+    ...AUTHORITY,
+    "accept-unseen-journals": { help: "even if gone instances' disks keep answers under it" },
+  },
+  about:
+    "It is refused while anything is sealed under the version, saying what and whose. An instance that is gone without\nhaving said that its journal is empty is named: replay its volume (keyturn journal replay DIR) or accept the loss.",
   examples: [{ line: "keyturn keys retire 1", says: "after `keys status` shows 0 uses" }],
-  run: async ({ args, connect, output, readSecret }) => {
+  run: async ({ args, options, connect, output, readSecret }) => {
     const version = wholeOf("VERSION", args[0] ?? "", { min: 1 });
     const authority = (await readSecret("authority-file"))?.reveal() ?? "";
-    const answer = await (await connect()).unary(method.retireKekVersion, { version, authority });
+    const answer = await (await connect()).unary(method.retireKekVersion, {
+      version,
+      authority,
+      acceptUnseenJournals: options.has("accept-unseen-journals"),
+    });
     if (output.json) output.message(RetireKekVersionResponseSchema, answer);
     else output.text(`Version ${version} is retired.`);
     return EXIT.done;

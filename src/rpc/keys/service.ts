@@ -35,13 +35,17 @@ export function keyHandlers(keys: Keys): Handlers {
     rewrapKeys: stream(KeyService.method.rewrapKeys, async ({ maxPerSecond }, call, send) => {
       if (maxPerSecond < 0) throw invalid("max_per_second", "zero or more");
       const actor = { caller: call.caller.name, purpose: "rewrap" };
-      for await (const { done, total, verified, finished } of keys.rewrap(actor, maxPerSecond, call.signal)) {
+      for await (const progress of keys.rewrap(actor, maxPerSecond, call.signal)) {
+        const { toVersion, done, total, verified, finished } = progress;
+        for (const [name, count] of Object.entries({ to_version: toVersion, done, total, verified }))
+          call.notes[name] = String(count);
         const counts = { done: BigInt(done), total: BigInt(total), verified: BigInt(verified) };
         await send(create(RewrapKeysResponseSchema, { ...counts, finished }));
       }
     }),
-    retireKekVersion: unary(KeyService.method.retireKekVersion, async ({ version, authority }) => {
-      await keys.retire(version, authorityOf(authority));
+    retireKekVersion: unary(KeyService.method.retireKekVersion, async (request) => {
+      const { version, acceptUnseenJournals: acceptUnseen, authority } = request;
+      await keys.retire(version, { acceptUnseen, authority: authorityOf(authority) });
       return create(RetireKekVersionResponseSchema);
     }),
   };

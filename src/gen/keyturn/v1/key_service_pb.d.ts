@@ -194,6 +194,13 @@ export declare type RetireKekVersionRequest = Message<"keyturn.v1.RetireKekVersi
    * @generated from field: string authority = 2;
    */
   authority: string;
+
+  /**
+   * Answers on the disks of the instances that the refusal names may be lost.
+   *
+   * @generated from field: bool accept_unseen_journals = 3;
+   */
+  acceptUnseenJournals: boolean;
 };
 
 /**
@@ -245,8 +252,9 @@ export declare const KeyService: GenService<{
     output: typeof RotateKekResponseSchema;
   },
   /**
-   * RewrapKeys wraps every data key under the newest version and verifies a sample by opening it. It streams its
-   * progress, goes on where a stopped one was, and no read fails meanwhile.
+   * RewrapKeys wraps every data key under the newest version, counts that none is left out, and verifies a sample of at
+   * least 100, or one in a hundred, by opening it. It streams its progress, goes on where a stopped one was, on any
+   * sidecar, and no read fails meanwhile.
    *
    * @generated from rpc keyturn.v1.KeyService.RewrapKeys
    */
@@ -256,7 +264,9 @@ export declare const KeyService: GenService<{
     output: typeof RewrapKeysResponseSchema;
   },
   /**
-   * RetireKekVersion ends an old version's use.
+   * RetireKekVersion ends an old version's use. It is refused while a credential, a client secret, an open authorization
+   * or attempt, an answer in this sidecar's journal or the journal of a live one may need it, with what and whose; and
+   * while an instance that is gone has not said that its journal is empty, unless that is accepted.
    *
    * Errors: INVALID_ARGUMENT (the newest one, an unknown one, or one still used; the uses are counted; the authority is
    * missing or denied).

@@ -2,7 +2,7 @@
 // @generated from file keyturn/storage/v1/cluster.proto (package keyturn.storage.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
@@ -132,6 +132,49 @@ export declare type AuditHeadRecord = Message<"keyturn.storage.v1.AuditHeadRecor
 export declare const AuditHeadRecordSchema: GenMessage<AuditHeadRecord>;
 
 /**
+ * What one instance's journal may hold.
+ *
+ * @generated from message keyturn.storage.v1.JournalMarkRecord
+ */
+export declare type JournalMarkRecord = Message<"keyturn.storage.v1.JournalMarkRecord"> & {
+  /**
+   * @generated from field: uint32 format = 1;
+   */
+  format: number;
+
+  /**
+   * @generated from field: string operation = 2;
+   */
+  operation: string;
+
+  /**
+   * @generated from field: string instance = 3;
+   */
+  instance: string;
+
+  /**
+   * @generated from field: string host = 4;
+   */
+  host: string;
+
+  /**
+   * @generated from field: int64 at_ms = 5;
+   */
+  atMs: bigint;
+
+  /**
+   * @generated from field: int64 oldest_kek_version = 6;
+   */
+  oldestKekVersion: bigint;
+};
+
+/**
+ * Describes the message keyturn.storage.v1.JournalMarkRecord.
+ * Use `create(JournalMarkRecordSchema)` to create a new message.
+ */
+export declare const JournalMarkRecordSchema: GenMessage<JournalMarkRecord>;
+
+/**
  * Where a rewrap stands.
  *
  * @generated from message keyturn.storage.v1.RewrapMarkRecord
@@ -171,6 +214,11 @@ export declare type RewrapMarkRecord = Message<"keyturn.storage.v1.RewrapMarkRec
    * @generated from field: string initiator = 7;
    */
   initiator: string;
+
+  /**
+   * @generated from field: keyturn.storage.v1.RewrapKind kind = 8;
+   */
+  kind: RewrapKind;
 };
 
 /**
@@ -178,4 +226,31 @@ export declare type RewrapMarkRecord = Message<"keyturn.storage.v1.RewrapMarkRec
  * Use `create(RewrapMarkRecordSchema)` to create a new message.
  */
 export declare const RewrapMarkRecordSchema: GenMessage<RewrapMarkRecord>;
+
+/**
+ * Kinds of sealed records that stay.
+ *
+ * @generated from enum keyturn.storage.v1.RewrapKind
+ */
+export enum RewrapKind {
+  /**
+   * @generated from enum value: REWRAP_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: REWRAP_KIND_CREDENTIAL = 1;
+   */
+  CREDENTIAL = 1,
+
+  /**
+   * @generated from enum value: REWRAP_KIND_CLIENT_SECRETS = 2;
+   */
+  CLIENT_SECRETS = 2,
+}
+
+/**
+ * Describes the enum keyturn.storage.v1.RewrapKind.
+ */
+export declare const RewrapKindSchema: GenEnum<RewrapKind>;
 

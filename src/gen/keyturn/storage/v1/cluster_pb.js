@@ -2,13 +2,13 @@
 // @generated from file keyturn/storage/v1/cluster.proto (package keyturn.storage.v1, syntax proto3)
 /* eslint-disable */
 
-import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, tsEnum } from "@bufbuild/protobuf/codegenv2";
 
 /**
  * Describes the file keyturn/storage/v1/cluster.proto.
  */
 export const file_keyturn_storage_v1_cluster = /*@__PURE__*/
-  fileDesc("CiBrZXl0dXJuL3N0b3JhZ2UvdjEvY2x1c3Rlci5wcm90bxISa2V5dHVybi5zdG9yYWdlLnYxIpEBCgxNZW1iZXJSZWNvcmQSDgoGZm9ybWF0GAEgASgNEhEKCW9wZXJhdGlvbhgCIAEoCRIQCghpbnN0YW5jZRgDIAEoCRIMCgRob3N0GAQgASgJEg0KBXJvbGVzGAUgAygJEhUKDXN0YXJ0ZWRfYXRfbXMYBiABKAMSGAoQYXBwbGllZF9yZXZpc2lvbhgHIAEoAyJHChBTaGFyZE93bmVyUmVjb3JkEg4KBmZvcm1hdBgBIAEoDRIRCglvcGVyYXRpb24YAiABKAkSEAoIaW5zdGFuY2UYAyABKAkicAoPQXVkaXRIZWFkUmVjb3JkEg4KBmZvcm1hdBgBIAEoDRIRCglvcGVyYXRpb24YAiABKAkSEAoIaW5zdGFuY2UYAyABKAkSCwoDc2VxGAQgASgDEgwKBGhhc2gYBSABKAkSDQoFYXRfbXMYBiABKAMikAEKEFJld3JhcE1hcmtSZWNvcmQSDgoGZm9ybWF0GAEgASgNEhEKCW9wZXJhdGlvbhgCIAEoCRISCgp0b192ZXJzaW9uGAMgASgDEg0KBWFmdGVyGAQgASgJEgwKBGRvbmUYBSABKAMSFQoNc3RhcnRlZF9hdF9tcxgGIAEoAxIRCglpbml0aWF0b3IYByABKAliBnByb3RvMw");
+  fileDesc("CiBrZXl0dXJuL3N0b3JhZ2UvdjEvY2x1c3Rlci5wcm90bxISa2V5dHVybi5zdG9yYWdlLnYxIpEBCgxNZW1iZXJSZWNvcmQSDgoGZm9ybWF0GAEgASgNEhEKCW9wZXJhdGlvbhgCIAEoCRIQCghpbnN0YW5jZRgDIAEoCRIMCgRob3N0GAQgASgJEg0KBXJvbGVzGAUgAygJEhUKDXN0YXJ0ZWRfYXRfbXMYBiABKAMSGAoQYXBwbGllZF9yZXZpc2lvbhgHIAEoAyJHChBTaGFyZE93bmVyUmVjb3JkEg4KBmZvcm1hdBgBIAEoDRIRCglvcGVyYXRpb24YAiABKAkSEAoIaW5zdGFuY2UYAyABKAkicAoPQXVkaXRIZWFkUmVjb3JkEg4KBmZvcm1hdBgBIAEoDRIRCglvcGVyYXRpb24YAiABKAkSEAoIaW5zdGFuY2UYAyABKAkSCwoDc2VxGAQgASgDEgwKBGhhc2gYBSABKAkSDQoFYXRfbXMYBiABKAMigQEKEUpvdXJuYWxNYXJrUmVjb3JkEg4KBmZvcm1hdBgBIAEoDRIRCglvcGVyYXRpb24YAiABKAkSEAoIaW5zdGFuY2UYAyABKAkSDAoEaG9zdBgEIAEoCRINCgVhdF9tcxgFIAEoAxIaChJvbGRlc3Rfa2VrX3ZlcnNpb24YBiABKAMivgEKEFJld3JhcE1hcmtSZWNvcmQSDgoGZm9ybWF0GAEgASgNEhEKCW9wZXJhdGlvbhgCIAEoCRISCgp0b192ZXJzaW9uGAMgASgDEg0KBWFmdGVyGAQgASgJEgwKBGRvbmUYBSABKAMSFQoNc3RhcnRlZF9hdF9tcxgGIAEoAxIRCglpbml0aWF0b3IYByABKAkSLAoEa2luZBgIIAEoDjIeLmtleXR1cm4uc3RvcmFnZS52MS5SZXdyYXBLaW5kKmUKClJld3JhcEtpbmQSGwoXUkVXUkFQX0tJTkRfVU5TUEVDSUZJRUQQABIaChZSRVdSQVBfS0lORF9DUkVERU5USUFMEAESHgoaUkVXUkFQX0tJTkRfQ0xJRU5UX1NFQ1JFVFMQAmIGcHJvdG8z");
 
 /**
  * Describes the message keyturn.storage.v1.MemberRecord.
@@ -32,9 +32,30 @@ export const AuditHeadRecordSchema = /*@__PURE__*/
   messageDesc(file_keyturn_storage_v1_cluster, 2);
 
 /**
+ * Describes the message keyturn.storage.v1.JournalMarkRecord.
+ * Use `create(JournalMarkRecordSchema)` to create a new message.
+ */
+export const JournalMarkRecordSchema = /*@__PURE__*/
+  messageDesc(file_keyturn_storage_v1_cluster, 3);
+
+/**
  * Describes the message keyturn.storage.v1.RewrapMarkRecord.
  * Use `create(RewrapMarkRecordSchema)` to create a new message.
  */
 export const RewrapMarkRecordSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_storage_v1_cluster, 3);
+  messageDesc(file_keyturn_storage_v1_cluster, 4);
+
+/**
+ * Describes the enum keyturn.storage.v1.RewrapKind.
+ */
+export const RewrapKindSchema = /*@__PURE__*/
+  enumDesc(file_keyturn_storage_v1_cluster, 0);
+
+/**
+ * Kinds of sealed records that stay.
+ *
+ * @generated from enum keyturn.storage.v1.RewrapKind
+ */
+export const RewrapKind = /*@__PURE__*/
+  tsEnum(RewrapKindSchema);
 

@@ -55,6 +55,13 @@ export declare type AttemptRecord = Message<"keyturn.storage.v1.AttemptRecord"> 
    * @generated from field: keyturn.storage.v1.AnswerUse on_answer = 8;
    */
   onAnswer: AnswerUse;
+
+  /**
+   * Oldest version of the KEK that its answer or its credential may be sealed under.
+   *
+   * @generated from field: int64 kek_version = 9;
+   */
+  kekVersion: bigint;
 };
 
 /**

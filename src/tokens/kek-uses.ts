@@ -34,8 +34,8 @@ export async function kekUses(world: World, kekId: string): Promise<KekUses> {
     const name = JSON.stringify([what, instance, version]);
     counts.set(name, { what, instance, version, count: (counts.get(name)?.count ?? 0) + by });
   };
-  const sealed = (what: KekUse["what"], instance: string, of: Sealed) => {
-    if (of.kekId === kekId) count(what, instance, of.kekVersion);
+  const sealed = (what: KekUse["what"], instance: string, of: Sealed | undefined) => {
+    if (of?.kekId === kekId) count(what, instance, of.kekVersion);
   };
   const { store, journal, instance, clock } = world;
   for await (const { value } of entriesOf(store, "credential")) sealed("credentials", "", value.sealed);

@@ -184,7 +184,15 @@ export async function startSidecar({
       },
     });
     const mark = new OwnJournalMark(world, kek, hostname());
-    const housekeeping = keepHouse(store, audit, mark, instance, clock, log);
+    const housekeeping = keepHouse(
+      store,
+      audit,
+      mark,
+      instance,
+      clock,
+      log,
+      () => membership?.isFirst ?? true,
+    );
     await beating.start();
     const leaving = new AbortController();
     const membersKept = membership?.run(leaving.signal, (gained) => {
@@ -378,11 +386,12 @@ function keepHouse(
   instance: string,
   clock: Clock,
   log: Log,
+  sweeps: () => boolean,
 ): AbortController {
   const stop = new AbortController();
   const at = key("audit_head", instance);
   const once = async () => {
-    await store.sweep();
+    if (sweeps()) await store.sweep();
     const { seq, hash } = audit.head();
     const nonce = randomBytes(12).toString("base64url");
     const value = { instance, seq, hash, atMs: clock.now() };

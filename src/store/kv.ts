@@ -52,7 +52,7 @@ export interface Kv {
   transact(transaction: KvTransaction): Promise<KvResult>;
   /**
    * Calls `listener` with what every later transaction puts into the log, a call per transaction, in order, each
-   * exactly once; in key order within one. Returns how to stop.
+   * exactly once; in key order within one. It may begin a few transactions earlier. Returns how to stop.
    */
   follow(listener: (rows: readonly KvRow[]) => void): () => void;
 }

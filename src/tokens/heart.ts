@@ -48,7 +48,7 @@ export class Heart {
     const verifier = new Verifier(world, known);
     this.broker = new Broker(world, known, refresher, verifier);
     this.scheduler = new Scheduler(world, known, gates, this.broker, ownership);
-    this.rounds = new Rounds(world, (accountId) => ownership.owns(accountId));
+    this.rounds = new Rounds(world, ownership);
     this.bulkRefresh = new BulkRefresh(world, this.broker);
     this.accounts = new Accounts(world, known);
     this.connections = new Connections(world, known, this.#exchanges, this.accounts);

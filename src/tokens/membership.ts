@@ -10,6 +10,7 @@ import type { Report } from "./world.ts";
 const LOOK_EVERY_MS = 1_500;
 /** So much longer between looks for every member, so that many of them do not load the store. */
 const LOOK_PER_MEMBER_MS = 10;
+const FIRST_SHARD = "00";
 /** Shards claimed by one transaction. */
 const CLAIMS = 32;
 
@@ -63,6 +64,11 @@ export class Membership implements Ownership {
 
   get share(): number {
     return this.#isValid ? this.#owned.size / SHARDS.length : 0;
+  }
+
+  /** True for one member at most: the one that does what one is enough for. */
+  get isFirst(): boolean {
+    return this.#isValid && this.#owned.has(FIRST_SHARD);
   }
 
   get shards(): readonly string[] {

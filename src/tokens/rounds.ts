@@ -1,6 +1,7 @@
 import type { Account, SlotState } from "./account.ts";
 import { Draft, slotEvent } from "./draft.ts";
 import { STORE_PATIENCE_MS } from "./limits.ts";
+import { EVERYTHING, type Ownership } from "./membership.ts";
 import { key } from "./records.ts";
 import { settle } from "./settle.ts";
 import type { Entry, Page } from "./store.ts";
@@ -15,16 +16,13 @@ const PAGE = 100;
 /** What is looked after once an hour: credentials that will end, authorizations nobody completed, and last uses. */
 export class Rounds {
   readonly #world: Pick<World, "clock" | "store" | "newId" | "report">;
-  readonly #owns: (accountId: string) => boolean;
+  readonly #ownership: Ownership;
   /** Used since the last round, and when last. */
   #used = new Map<string, number>();
 
-  constructor(
-    world: Pick<World, "clock" | "store" | "newId" | "report">,
-    owns: (accountId: string) => boolean = () => true,
-  ) {
+  constructor(world: Pick<World, "clock" | "store" | "newId" | "report">, ownership: Ownership = EVERYTHING) {
     this.#world = world;
-    this.#owns = owns;
+    this.#ownership = ownership;
   }
 
   /** A token was handed out; written down at most once an hour. */
@@ -45,11 +43,12 @@ export class Rounds {
 
   async once(signal: AbortSignal): Promise<void> {
     await this.#writeUses();
+    if (this.#ownership.share === 0) return;
     for (let after: string | undefined = ""; after !== undefined; ) {
       signal.throwIfAborted();
       const page: Page<"account"> = await this.#world.store.scan("account", after, PAGE);
       for (const { value } of page.entries) {
-        if (!this.#owns(value.id)) continue;
+        if (!this.#ownership.owns(value.id)) continue;
         if (this.#isAbandoned(value)) await this.#removeAbandoned(value.id);
         for (const [slot, state] of Object.entries(value.slots))
           if (this.#isNews(state)) await this.#tellExpiring(value.id, slot);

@@ -427,14 +427,15 @@ export function describeStore(name: string, open: (clock: ManualClock) => Promis
           say("feed:slot_changed"),
           put("acme"),
         ]);
-        await until(() => one.told.length === 3 && two.told.length === 2);
+        await until(() => one.told.length === 3 && two.told.length >= 2);
         const types = (told: StoredEvent[][]) => told.map((some) => some.map(({ type }) => type));
         expect(types(one.told)).toEqual([
           ["integrated_account:created"],
           ["feed:beat", "integrated_account:deleted"],
           ["feed:slot_changed"],
         ]);
-        expect(two.told).toEqual(one.told.slice(1));
+        // The second one may have been told what was on its way when it came.
+        expect(two.told.slice(-2)).toEqual(one.told.slice(1));
         expect(one.told.flat()).toEqual(await events.read(START, ALL, 10));
       });
 

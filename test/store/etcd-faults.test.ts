@@ -84,6 +84,21 @@ describe("a frozen etcd", () => {
     expect(await events.read(START, ALL, 10)).toHaveLength(1);
   });
 
+  it.concurrent("leaves one event when two processes write the same ambiguous transaction", async (test) => {
+    await using etcd = await startEtcd();
+    const one = await openOn(test, etcd.urls);
+    const two = await openOn(test, etcd.urls);
+    etcd.only.freeze();
+    const ambiguous = put("acme");
+    const settled = [one, two].map(({ store }) => settle({ store, clock }, ambiguous, clock.boot() + 15_000));
+    await delay(2_000);
+    etcd.only.thaw();
+    for (const { applied } of await Promise.all(settled)) expect(applied).toBe(true);
+    await delay(500);
+    expect(await one.events.read(START, ALL, 10)).toHaveLength(1);
+    await test.expect.poll(() => [one.told.length, two.told.length]).toEqual([1, 1]);
+  });
+
   it.concurrent("ends the session here before etcd ends it, and a new one takes its place", async (test) => {
     await using etcd = await startEtcd();
     const { store, session } = await openOn(test, etcd.urls);

@@ -44,7 +44,7 @@ export class EtcdClient {
   }
 
   /**
-   * One unary call. What nobody has taken is tried once at every endpoint. `writes`: a transaction that may have landed
+   * One unary call. What nobody has taken is tried once at every endpoint, and twice where there is one. `writes`: a transaction that may have landed
    * when its answer did not come.
    */
   async call<T>(
@@ -53,7 +53,7 @@ export class EtcdClient {
   ): Promise<T> {
     const untilBootMs = this.#clock.boot() + deadlineMs;
     let loggedIn = false;
-    for (let left = this.#access.endpoints.length; ; left -= 1) {
+    for (let left = Math.max(2, this.#access.endpoints.length); ; left -= 1) {
       const etcd = this.#connection();
       // grpc-js compares it with the wall clock.
       const deadline = this.#clock.now() + Math.max(1, untilBootMs - this.#clock.boot());

@@ -25,8 +25,7 @@ export interface EtcdKvDeps {
 /** etcd's transactions, each with a deadline. */
 export class EtcdKv implements Kv {
   readonly #deps: EtcdKvDeps;
-  readonly #listeners = new Map<(rows: readonly KvRow[]) => void, number>();
-  #seen = 0;
+  readonly #listeners = new Set<(rows: readonly KvRow[]) => void>();
 
   constructor(deps: EtcdKvDeps) {
     this.#deps = deps;
@@ -38,7 +37,7 @@ export class EtcdKv implements Kv {
     const answer = await this.#deps.client.call((etcd, options) => etcd.kv.txn(request, options), {
       deadlineMs: isLog ? LOG_DEADLINE_MS : DEADLINE_MS,
     });
-    return this.#view(answer, reads, 0);
+    return viewOf(answer, reads, 0);
   }
 
   async transact(transaction: KvTransaction): Promise<KvResult> {
@@ -53,18 +52,15 @@ export class EtcdKv implements Kv {
   }
 
   follow(listener: (rows: readonly KvRow[]) => void): () => void {
-    // A name of its own for every call; what happened before it is not for it.
+    // A name of its own for every call.
     const own = (rows: readonly KvRow[]) => listener(rows);
-    this.#listeners.set(own, this.#seen);
+    this.#listeners.add(own);
     return () => this.#listeners.delete(own);
   }
 
   /** From the feed: hands one transaction's rows to the followers. */
   tell(rows: readonly KvRow[], report: (error: unknown) => void): void {
-    const revision = rows[0]?.revision ?? 0;
-    this.#seen = Math.max(this.#seen, revision);
-    for (const [listener, since] of [...this.#listeners]) {
-      if (revision <= since) continue;
+    for (const listener of [...this.#listeners]) {
       try {
         listener(rows);
       } catch (error) {
@@ -79,9 +75,7 @@ export class EtcdKv implements Kv {
     const answer = await this.#deps.client.call((etcd, options) => etcd.kv.txn(request, options), {
       writes: writes.length > 0,
     });
-    const view = answer.succeeded
-      ? this.#view(answer, readAfter, writes.length)
-      : this.#view(answer, readInstead, 0);
+    const view = answer.succeeded ? viewOf(answer, readAfter, writes.length) : viewOf(answer, readInstead, 0);
     return { applied: answer.succeeded, ...view };
   }
 
@@ -126,16 +120,14 @@ export class EtcdKv implements Kv {
     if (sessionKeys.some((prefix) => key.startsWith(prefix))) return session.leaseId;
     return ttlMs === undefined ? undefined : leases.of(ttlMs);
   }
+}
 
-  /** The ranges among the answers begin after those of the writes. */
-  #view(answer: ITxnResponse, reads: readonly KvRead[], writes: number): KvView {
-    const revision = Number(answer.header.revision);
-    this.#seen = Math.max(this.#seen, revision);
-    return {
-      revision,
-      rows: reads.map((read, n) => rowsOf(answer.responses[writes + n]?.response_range, read)),
-    };
-  }
+/** The ranges among the answers begin after those of the writes. */
+function viewOf(answer: ITxnResponse, reads: readonly KvRead[], writes: number): KvView {
+  return {
+    revision: Number(answer.header.revision),
+    rows: reads.map((read, n) => rowsOf(answer.responses[writes + n]?.response_range, read)),
+  };
 }
 
 function readOf(read: KvRead): IRequestOp {

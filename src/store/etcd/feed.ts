@@ -88,12 +88,9 @@ export class Feed {
       } catch (error) {
         this.#isLive = false;
         if (signal.aborted) break;
-        if (error instanceof Missed) {
-          await this.#catchUp().catch(report);
-        } else {
-          report(error);
-          client.moveOn();
-        }
+        if (error instanceof Missed) await this.#catchUp().catch(report);
+        else report(error);
+        client.moveOn();
       } finally {
         connection.close();
       }

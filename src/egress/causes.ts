@@ -29,6 +29,11 @@ export function answerCause(error: unknown): string {
   if (code === "UND_ERR_REQ_CONTENT_LENGTH_MISMATCH") return "request_length_mismatch";
   if (code === "UND_ERR_HEADERS_OVERFLOW") return "headers_too_large";
   if (code === "HPE_INVALID_EOF_STATE") return "body_truncated";
-  if (code.startsWith("HPE_")) return "malformed_answer";
+  if (code.startsWith("HPE_") || isParserError(error)) return "malformed_answer";
   return code === "UND_ERR_SOCKET" ? "connection_closed" : "connection_failed";
+}
+
+/** undici gives some of them no code. */
+function isParserError(error: unknown): boolean {
+  return error instanceof Error && error.name === "HTTPParserError";
 }

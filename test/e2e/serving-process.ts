@@ -28,13 +28,22 @@ export interface ServeOptions {
   readonly script?: readonly [file: string, ...words: string[]];
   /** Takes what ends the process, for those that outlive a test. */
   readonly onEnd?: OnEnd;
+  /** Node's own flags. */
+  readonly flags?: readonly string[];
 }
 
 /** Registers what is to be done at the end. */
 export type OnEnd = (work: () => Promise<void>) => void;
 
 /** Spawns without waiting for anything. */
-export function spawnServe({ stateDir, config = "", name = "s", script, onEnd }: ServeOptions): Serving {
+export function spawnServe({
+  stateDir,
+  config = "",
+  name = "s",
+  script,
+  onEnd,
+  flags = [],
+}: ServeOptions): Serving {
   mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   const file = join(stateDir, `${name}.yaml`);
   const sockets = { data: join(stateDir, `${name}-data.sock`), admin: join(stateDir, `${name}-admin.sock`) };
@@ -49,7 +58,7 @@ export function spawnServe({ stateDir, config = "", name = "s", script, onEnd }:
   writeFileSync(file, lines.join("\n"));
   const args =
     script === undefined ? [main, "serve", "--config", file] : [script[0], file, ...script.slice(1)];
-  const child = spawn(process.execPath, args, {
+  const child = spawn(process.execPath, [...flags, ...args], {
     stdio: ["ignore", "ignore", "pipe"],
   });
   let log = "";

@@ -10,6 +10,7 @@ import { getTokenBenchmark } from "./get-token.ts";
 import { kekBenchmark } from "./kek.ts";
 import { memoryBenchmark } from "./memory.ts";
 import { providerFilesBenchmark } from "./provider-files.ts";
+import { readingsBenchmark } from "./readings.ts";
 import { refreshesBenchmark } from "./refreshes.ts";
 import { waitersBenchmark } from "./waiters.ts";
 
@@ -23,6 +24,7 @@ const ALL: readonly Benchmark[] = [
   refreshesBenchmark,
   kekBenchmark,
   providerFilesBenchmark,
+  readingsBenchmark,
 ];
 
 const { values } = parseArgs({

@@ -20,6 +20,11 @@ export const CREDENTIAL_OPTIONS: Readonly<Record<string, Option>> = {
   },
   "password-file": { value: "PATH", help: "password for Basic; - is stdin" },
   "bearer-token-file": { value: "PATH", help: "fixed token that is never refreshed; - is stdin" },
+  "secret-file": {
+    value: "NAME=PATH",
+    help: "what tokens are minted from, by the name in the provider's file; - is stdin",
+    many: true,
+  },
   "client-credentials": { help: "the OAuth client mints its own tokens; nothing else is given" },
   "expires-in": { value: "DURATION", help: "validity left of the access token, key or password" },
   "expires-at": { value: "TIME", help: "the same as a point in time" },
@@ -31,6 +36,7 @@ const KINDS: readonly (readonly string[])[] = [
   ["api-key-file"],
   ["username-file", "password-file"],
   ["bearer-token-file"],
+  ["secret-file"],
   ["client-credentials"],
 ];
 
@@ -65,6 +71,12 @@ export async function readCredential({ options, clock, readSecret }: Invocation)
     }
     case "bearer-token-file":
       return { kind: { case: "bearer", value: { token: await plain("bearer-token-file") } }, ...expiry };
+    case "secret-file": {
+      const values: Record<string, string> = {};
+      for (const [name, path] of Object.entries(options.pairs("secret-file")))
+        values[name] = (await readSecret("secret-file", path))?.reveal() ?? "";
+      return { kind: { case: "secrets", value: { values } } };
+    }
     case "client-credentials":
       return { kind: { case: "clientCredentials", value: {} } };
     default:
@@ -82,7 +94,15 @@ export async function readCredential({ options, clock, readSecret }: Invocation)
   }
 }
 
-function fromFile(text: Secret | undefined): Init {
+/** Of each token by its name, from the files of `--token-file`. */
+export async function readTokens({ options, readSecret }: Invocation): Promise<Record<string, Init>> {
+  const tokens: Record<string, Init> = {};
+  for (const [name, path] of Object.entries(options.pairs("token-file")))
+    tokens[name] = fromFile(await readSecret("token-file", path), "--token-file");
+  return tokens;
+}
+
+function fromFile(text: Secret | undefined, option = "--credential-file"): Init {
   try {
     return fromJsonString(CredentialSchema, text?.reveal() ?? "");
   } catch (error) {
@@ -90,7 +110,7 @@ function fromFile(text: Secret | undefined): Init {
     const where =
       error instanceof Error ? /cannot decode field ([\w.]+) from JSON/.exec(error.message)?.[1] : undefined;
     throw invalid(
-      "--credential-file",
+      option,
       `${where === undefined ? "not the JSON of a credential" : `${where} is not as it should be`}; for example {"oauth":{"accessToken":"…","refreshToken":"…"}} or {"apiKey":{"apiKey":"…"}}`,
     );
   }

@@ -9,16 +9,17 @@ const MAX_BYTES = 1_048_576;
 
 /**
  * What an option's file holds, or stdin for `-`, without the line break at its end. Undefined when the option is absent.
- * INVALID_REQUEST when it cannot be read, is empty or stdin is wanted twice; never with any of the content.
+ * `path` is given where the option has several. INVALID_REQUEST when it cannot be read, is empty or stdin is wanted twice; never with any of the content.
  */
-export type ReadSecret = (name: string) => Promise<Secret | undefined>;
+export type ReadSecret = (name: string, path?: string) => Promise<Secret | undefined>;
 
 export function secretReader(options: Options, io: Io): ReadSecret {
   let stdinTakenBy: string | undefined;
-  return async (name) => {
+  return async (name, given) => {
     if (!options.has(name)) return undefined;
-    const path = options.required(name);
-    if (path === "-" && stdinTakenBy !== undefined && stdinTakenBy !== name) {
+    const path = given ?? options.required(name);
+    const isTaken = stdinTakenBy !== undefined && (stdinTakenBy !== name || given !== undefined);
+    if (path === "-" && isTaken) {
       throw invalid(`--${name}`, `stdin is read by --${stdinTakenBy} already; put one of them into a file`);
     }
     if (path === "-") stdinTakenBy = name;

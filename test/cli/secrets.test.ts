@@ -82,6 +82,27 @@ describe("a credential", () => {
     expect(sidecar.seen.at(-1)?.request).toMatchObject({ credential: { kind } });
   });
 
+  it("can be several secrets by name, that tokens are minted from", async () => {
+    const options = ["--secret-file", `private_key=${file}`, "--secret-file", "issuer=-"];
+    await keyturn([...CREATE, ...options], { stdin: "I1\n" });
+    expect(sidecar.seen.at(-1)?.request).toMatchObject({
+      credential: { kind: { case: "secrets", value: { values: { private_key: SECRET, issuer: "I1" } } } },
+    });
+    const twice = await keyturn([...CREATE, "--secret-file", "a=-", "--secret-file", "b=-"], {
+      stdin: SECRET,
+    });
+    expect(twice.exit).toBe(2);
+    expect(twice.stderr).not.toContain(SECRET);
+  });
+
+  it("can be one for each of several tokens", async () => {
+    const stdin = JSON.stringify({ oauth: { refreshToken: SECRET } });
+    await keyturn([...CREATE, "--token-file", "bot=-"], { stdin });
+    expect(sidecar.seen.at(-1)?.request).toMatchObject({
+      tokens: { bot: { kind: { case: "oauth", value: { refreshToken: SECRET } } } },
+    });
+  });
+
   it("is left out where none is given, which makes the account PENDING", async () => {
     await keyturn(CREATE);
     expect(sidecar.seen.at(-1)?.request).not.toHaveProperty("credential");
@@ -106,6 +127,22 @@ describe("a credential", () => {
     expect(ran.exit).toBe(2);
     expect(ran.stdout + ran.stderr).not.toContain(SECRET);
     expect(sidecar.seen.length).toBe(before);
+  });
+});
+
+describe("what an OAuth client proves itself by", () => {
+  it("comes from files or stdin, and never comes back", async () => {
+    const options = ["--private-key-file", file, "--key-id", "k1", "--certificate-file", "-"];
+    const words = ["clients", "put", "salesforce", "default", "--client-id", "app", ...options];
+    const ran = await keyturn([...words, "--certificate-key-file", file], { stdin: "the-chain\n" });
+    expect(ran.exit).toBe(0);
+    expect(sidecar.seen.at(-1)?.request).toMatchObject({
+      privateKey: SECRET,
+      privateKeyId: "k1",
+      certificate: "the-chain",
+      certificateKey: SECRET,
+    });
+    expect(ran.stdout + ran.stderr).not.toContain(SECRET);
   });
 });
 

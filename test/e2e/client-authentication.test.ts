@@ -68,6 +68,8 @@ async function startServer() {
     features: {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: false },
+      introspection: { enabled: true },
+      revocation: { enabled: true },
       mTLS: {
         enabled: true,
         tlsClientAuth: true,
@@ -87,11 +89,15 @@ async function startServer() {
     },
   });
   handler = provider.callback();
+  let revoked = 0;
+  provider.on("client_credentials.destroyed", () => {
+    revoked += 1;
+  });
   const close = () => {
     server.closeAllConnections();
     server.close();
   };
-  return { port, close };
+  return { port, close, revoked: () => revoked };
 }
 
 let server: Awaited<ReturnType<typeof startServer>>;
@@ -138,6 +144,18 @@ describe("a real authorization server that knows our app by", () => {
     const { client } = await stage.admin.call(getClient, { provider, name: alg });
     expect(client?.privateKey).toMatchObject({ algorithm: alg, keyId: `k-${alg}` });
     expect(client?.secrets).toEqual([]);
+  });
+
+  it("a signature says at its introspection how long a token lives, and revokes it", async () => {
+    const provider = "oidc-private-key-jwt";
+    const put = { provider, name: "EdDSA", clientId: "EdDSA", privateKey: String(KEYS.EdDSA.export(PEM)) };
+    await stage.admin.call(putClient, { ...put, privateKeyId: "k-EdDSA" });
+    expect(await token(provider, "EdDSA")).toMatch(/^[\w-]{20,}$/);
+    const accountId = `account-${accounts}`;
+    const { expireTime } = await stage.data.call(CredentialService.method.getToken, { accountId });
+    expect(Math.round((Number(expireTime?.seconds) - Date.now() / 1_000) / 60)).toBe(10);
+    const answer = await stage.admin.call(AccountService.method.deleteAccount, { accountId, revoke: true });
+    expect([answer.revoked, server.revoked()]).toEqual([true, 1]);
   });
 
   it("a signature by the shared secret hands out a token", async () => {

@@ -1,7 +1,7 @@
 import { invalid } from "../../errors.ts";
 import { AccountSchema, AccountService } from "../../gen/keyturn/v1/account_service_pb.js";
 import type { Command, Invocation, Option } from "../command.ts";
-import { CREDENTIAL_OPTIONS, readCredential } from "../credential-input.ts";
+import { CREDENTIAL_OPTIONS, readCredential, readTokens } from "../credential-input.ts";
 import { EXIT } from "../exit.ts";
 import { type Account, showAccount } from "./account-text.ts";
 
@@ -26,6 +26,11 @@ const create: Command = {
     "external-subject": { value: "ID", help: "who it is at the provider" },
     ...FACTS,
     ...CREDENTIAL_OPTIONS,
+    "token-file": {
+      value: "NAME=PATH",
+      help: "the credential, as JSON, of one of an account's several tokens",
+      many: true,
+    },
   },
   about: `${SECRETS}\nWithout an ACCOUNT an id is made; without a credential the account is PENDING. Creating the same account with\nthe same content again changes nothing.`,
   examples: [
@@ -41,6 +46,10 @@ const create: Command = {
       line: "vault read -format=json secret/acme | jq '{oauth: .data}' | keyturn accounts create acme-crm --provider simulator --client default --credential-file -",
       says: "a whole credential from another store",
     },
+    {
+      line: "keyturn accounts create acme-drive --provider my-drive --secret-file client_email=mail.txt --secret-file private_key=key.pem",
+      says: "a key that tokens are minted from",
+    },
   ],
   run: async (invocation) => {
     const { args, options, connect } = invocation;
@@ -55,8 +64,10 @@ const create: Command = {
       fields: options.pairs("field"),
     };
     const credential = await readCredential(invocation);
+    const tokens = await readTokens(invocation);
     const { account } = await (await connect()).unary(AccountService.method.createAccount, {
       ...request,
+      tokens,
       ...(credential === undefined ? {} : { credential }),
     });
     return shown(account, invocation);

@@ -6,6 +6,7 @@ import { accountReadCommands } from "./commands/accounts-read.ts";
 import { accountWriteCommands } from "./commands/accounts-write.ts";
 import { auditCommands } from "./commands/audit.ts";
 import { clientCommands } from "./commands/clients.ts";
+import { connectCommands } from "./commands/connect.ts";
 import { eventCommands } from "./commands/events.ts";
 import { explain } from "./commands/explain.ts";
 import { journalCommands } from "./commands/journal.ts";
@@ -18,6 +19,7 @@ import { token } from "./commands/token.ts";
 export const commands: readonly Command[] = [
   ...localCommands,
   token,
+  ...connectCommands,
   explain,
   ...accountReadCommands,
   ...accountWriteCommands,

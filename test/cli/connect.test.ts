@@ -5,7 +5,7 @@ import { describe, expect, it, onTestFinished } from "vitest";
 import { cli } from "../../src/cli/cli.ts";
 import { scene } from "../e2e/harness.ts";
 import { tempFolder } from "../fakes/temp-folder.ts";
-import { run } from "./run.ts";
+import { roomsWith, run } from "./run.ts";
 
 const PROVIDERS = join(import.meta.dirname, "../e2e/providers");
 
@@ -21,7 +21,7 @@ async function terminal(flags: Record<string, string> = {}) {
     const stdin = new PassThrough();
     const stop = new AbortController();
     const io = { stdout: outlet("stdout"), stderr: outlet("stderr"), stdin, env, signal: stop.signal };
-    const exited = cli(["connect", ...args, ...fields], io, rooms(sockets));
+    const exited = cli(["connect", ...args, ...fields], io, roomsWith(sockets));
     const address = async () => {
       await expect.poll(() => written.stderr, { timeout: 10_000 }).toMatch(/http:\S+authorize/);
       return /http:\S+authorize\S+/.exec(written.stderr)?.[0] ?? "";
@@ -29,13 +29,6 @@ async function terminal(flags: Record<string, string> = {}) {
     return { written, stdin, stop, exited, address };
   };
   return { ...here, sockets, connect, fields };
-}
-
-function rooms(sockets: { readonly data: string; readonly admin: string }) {
-  const unused = () => Promise.reject(new Error("not used here"));
-  const acts = { serve: unused, demo: unused, simulate: unused, checkConfig: unused, lintProviders: unused };
-  const more = { testProviders: unused, newProvider: unused, verifyAudit: unused };
-  return { version: "0", ...acts, ...more, defaultSockets: () => sockets };
 }
 
 async function redirectOf(address: string): Promise<string> {

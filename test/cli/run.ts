@@ -30,6 +30,24 @@ export interface RunOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Rooms where nothing happens, beside the sockets of a sidecar. */
+export function roomsWith(sockets: RunOptions["sockets"]): Rooms {
+  const nowhere = { data: "/nonexistent/data.sock", admin: "/nonexistent/admin.sock" };
+  return {
+    version: "1.2.3",
+    serve: () => Promise.resolve(0),
+    demo: () => Promise.resolve(0),
+    clusterDemo: () => Promise.resolve(0),
+    simulate: () => Promise.resolve(0),
+    checkConfig: () => Promise.resolve([]),
+    lintProviders: () => Promise.resolve([]),
+    testProviders: () => Promise.resolve([]),
+    newProvider: () => Promise.resolve([]),
+    verifyAudit: () => Promise.resolve({ intact: true, records: 0, faults: [] }),
+    defaultSockets: () => sockets ?? nowhere,
+  };
+}
+
 /** Runs one command line in this process. */
 export async function run(argv: readonly string[], options: RunOptions = {}): Promise<Ran> {
   const written = { stdout: "", stderr: "" };
@@ -48,21 +66,7 @@ export async function run(argv: readonly string[], options: RunOptions = {}): Pr
     signal: options.signal ?? new AbortController().signal,
     clock,
   };
-  const nowhere = { data: "/nonexistent/data.sock", admin: "/nonexistent/admin.sock" };
-  const rooms: Rooms = {
-    version: "1.2.3",
-    serve: () => Promise.resolve(0),
-    demo: () => Promise.resolve(0),
-    clusterDemo: () => Promise.resolve(0),
-    simulate: () => Promise.resolve(0),
-    checkConfig: () => Promise.resolve([]),
-    lintProviders: () => Promise.resolve([]),
-    testProviders: () => Promise.resolve([]),
-    newProvider: () => Promise.resolve([]),
-    verifyAudit: () => Promise.resolve({ intact: true, records: 0, faults: [] }),
-    defaultSockets: () => options.sockets ?? nowhere,
-    ...options.rooms,
-  };
+  const rooms: Rooms = { ...roomsWith(options.sockets), ...options.rooms };
   const exit = await cli(argv, io, rooms);
   return {
     exit,

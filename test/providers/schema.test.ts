@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { fixturesJsonSchema } from "../../src/providers/fixtures/schema.ts";
 import { providerJsonSchema } from "../../src/providers/schema.ts";
 import { providerOf, SHIPPED } from "./stage.ts";
 
@@ -19,6 +20,12 @@ describe("provider file schema", () => {
   it("is published as the JSON Schema that stands in providers/schema.json", () => {
     expect(JSON.parse(readFileSync(join(SHIPPED, "schema.json"), "utf8"))).toEqual(
       JSON.parse(providerJsonSchema()),
+    );
+  });
+
+  it("of fixtures is published too, in providers/fixtures/schema.json", () => {
+    expect(JSON.parse(readFileSync(join(SHIPPED, "fixtures/schema.json"), "utf8"))).toEqual(
+      JSON.parse(fixturesJsonSchema()),
     );
   });
 });

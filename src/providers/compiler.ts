@@ -134,7 +134,11 @@ export class Compiler {
       return [];
     }
     for (const name of variablesOf(template)) {
-      if (!known(name)) this.fault(path, `no \${${name}}: nothing declares it`);
+      if (!known(name))
+        this.fault(
+          path,
+          `no \${${name}}: nothing declares it (account_fields, callback_fields, response.fields)`,
+        );
     }
     return template;
   }
@@ -157,7 +161,11 @@ export class Compiler {
       return NOWHERE;
     }
     for (const name of [...variablesOf(url.path), ...variablesOf(url.query)]) {
-      if (!this.fields.has(name) && !known(name)) this.fault(path, `no \${${name}}: nothing declares it`);
+      if (!this.fields.has(name) && !known(name))
+        this.fault(
+          path,
+          `no \${${name}}: nothing declares it (account_fields, callback_fields, response.fields)`,
+        );
     }
     this.#checkOrigin(path, url);
     return url;
@@ -166,7 +174,11 @@ export class Compiler {
   #checkOrigin(path: Path, url: UrlTemplate): void {
     for (const name of hostVariables(url)) {
       const rule = this.fields.get(name);
-      if (rule === undefined) this.fault(path, `no \${${name}}: nothing declares it`);
+      if (rule === undefined)
+        this.fault(
+          path,
+          `no \${${name}}: nothing declares it (account_fields, callback_fields, response.fields)`,
+        );
       else if (!rule.mayBeHost || ("variable" in url.origin && rule.suffixes.length === 0)) {
         const need = "variable" in url.origin ? "allowed_suffixes" : "a pattern or allowed_suffixes";
         this.fault(path, `${need} for \${${name}}, because it decides which host is called`);

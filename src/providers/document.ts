@@ -9,7 +9,7 @@ import {
   parseDocument,
   visit,
 } from "yaml";
-import type * as z from "zod";
+import * as z from "zod";
 import type { CompileFault } from "./compiler.ts";
 import { shapeFaults } from "./shape-faults.ts";
 
@@ -64,12 +64,27 @@ export function readDocument<T>(
     path: fault.path.join("."),
     message: `expected ${fault.expected}`,
   });
+  if (document.contents === null) return { faults: [wholeFile(file, "is empty")] };
   const shape = schema.safeParse(document.toJS());
   return shape.success
     ? { value: shape.data, at }
     : {
-        faults: shapeFaults(shape.error.issues).map((fault) => ({ ...at(fault), message: fault.message })),
+        faults: shapeFaults(shape.error.issues, () => memberNames(schema)).map((fault) => ({
+          ...at(fault),
+          message: fault.message,
+        })),
       };
+}
+
+/** Every member that the shape has anywhere. */
+function memberNames(schema: z.ZodType): readonly string[] {
+  const names = new Set<string>();
+  JSON.stringify(z.toJSONSchema(schema, { io: "input" }), (key, value: unknown) => {
+    if (key === "properties" && typeof value === "object" && value !== null)
+      for (const name of Object.keys(value)) names.add(name);
+    return value;
+  });
+  return [...names];
 }
 
 export function wholeFile(file: string, message: string): Fault {

@@ -2,7 +2,15 @@ import * as z from "zod";
 
 /** Seconds as a number, or `500ms`, `30s`, `10m`, `2h`, `90d`. */
 export const duration = z
-  .union([z.number().positive().max(315_360_000), z.string().regex(/^[1-9][0-9]{0,8}(ms|s|m|h|d)$/)])
+  .union([
+    z.number().positive().max(315_360_000),
+    z
+      .string()
+      .regex(
+        /^[1-9][0-9]{0,8}(ms|s|m|h|d)$/,
+        "expected a whole number and its unit: 500ms, 30s, 10m, 2h, 90d",
+      ),
+  ])
   .meta({ description: "Seconds as a number, or a text like 500ms, 30s, 10m, 2h, 90d." });
 
 /** `${name}` stands for an account field. */
@@ -12,7 +20,9 @@ export const expression = z.string().min(1).max(4096).meta({ description: "A JSO
 
 export const fieldName = z.string().regex(/^[A-Za-z][A-Za-z0-9_]{0,63}$/);
 
-export const headerName = z.string().regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$/);
+export const headerName = z
+  .string()
+  .regex(/^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$/, "expected the name of a header");
 
 /** Headers and parameters of text with `${name}` in it. */
 export const textHeaders = z.record(headerName, template);
@@ -44,12 +54,12 @@ export const requestBody = requestExpression.meta({
 const constraint = {
   pattern: z
     .string()
-    .regex(/^\^.*\$$/)
+    .regex(/^\^.*\$$/, "expected a regular expression that starts with ^ and ends with $")
     .max(512)
     .optional()
     .meta({ description: "Anchored regular expression (RE2 syntax) that the whole value matches." }),
   allowed_suffixes: z
-    .array(z.string().regex(/^[a-z0-9-]+(\.[a-z0-9-]+)+$/))
+    .array(z.string().regex(/^[a-z0-9-]+(\.[a-z0-9-]+)+$/, "expected a domain such as vendor.example"))
     .min(1)
     .optional()
     .meta({

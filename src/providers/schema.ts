@@ -43,7 +43,7 @@ const clientOptions = z
   })
   .optional();
 
-const path = z.string().regex(/^\//).max(1024);
+const path = z.string().regex(/^\//, "expected a path that starts with /").max(1024);
 const scope = z.union([z.string().max(4096), z.array(z.string().min(1).max(512))]);
 const issuer = template.optional().meta({
   description:

@@ -11,19 +11,26 @@ export interface ShapeFault {
   readonly atKey?: boolean;
 }
 
-/** The checker's issues as one flat list; of a choice the branch that was meant is explained. */
-export function shapeFaults(issues: readonly Issue[], above: Path = []): ShapeFault[] {
+/**
+ * The checker's issues as one flat list; of a choice the branch that was meant is explained. `members` are the names
+ * that the shape has anywhere, for those that are only spelt otherwise.
+ */
+export function shapeFaults(
+  issues: readonly Issue[],
+  members: () => readonly string[],
+  above: Path = [],
+): ShapeFault[] {
   return issues.flatMap((issue): ShapeFault[] => {
     const path = [...above, ...issue.path.map((step) => (typeof step === "symbol" ? String(step) : step))];
     const fault = (message: string, at: Path = path): ShapeFault => ({ path: at, expected: "", message });
     switch (issue.code) {
       case "unrecognized_keys":
         return issue.keys.map((key) => ({
-          ...fault("is not a known member; remove it or correct its spelling", [...path, key]),
+          ...fault(`is not a known member${meant(key, members())}`, [...path, key]),
           atKey: true,
         }));
       case "invalid_union":
-        return unionFaults(issue, path, fault);
+        return unionFaults(issue, members, path, fault);
       case "invalid_type":
         return [
           fault(missing(issue) ? `is missing: expected ${issue.expected}` : `expected ${issue.expected}`),
@@ -31,13 +38,7 @@ export function shapeFaults(issues: readonly Issue[], above: Path = []): ShapeFa
       case "invalid_value":
         return [fault(`expected one of ${issue.values.map((value) => JSON.stringify(value)).join(", ")}`)];
       case "invalid_format":
-        return [
-          fault(
-            issue.pattern === undefined
-              ? `expected a valid ${issue.format}`
-              : `expected a text that matches ${issue.pattern}`,
-          ),
-        ];
+        return [fault(formatText(issue))];
       case "invalid_key":
         return [fault("is not a valid name here")];
       default:
@@ -46,22 +47,38 @@ export function shapeFaults(issues: readonly Issue[], above: Path = []): ShapeFa
   });
 }
 
+/** Members are written in snake_case here and in camelCase there, which is easily mixed up. */
+function meant(key: string, members: readonly string[]): string {
+  const plain = (name: string) => name.toLowerCase().replaceAll(/[_-]/g, "");
+  const other = members.find((name) => plain(name) === plain(key));
+  return other === undefined ? "; remove it or correct its spelling" : `; did you mean ${other}?`;
+}
+
+/** The schema's own words, where it has some. */
+function formatText(issue: Extract<Issue, { code: "invalid_format" }>): string {
+  if (!issue.message.startsWith("Invalid")) return issue.message;
+  return issue.pattern === undefined
+    ? `expected a valid ${issue.format}`
+    : `expected a text that matches ${issue.pattern}`;
+}
+
 function missing(issue: Issue): boolean {
   return issue.message.includes("received undefined");
 }
 
 function unionFaults(
   issue: Extract<Issue, { code: "invalid_union" }>,
+  members: () => readonly string[],
   path: Path,
   fault: (message: string) => ShapeFault,
 ): ShapeFault[] {
   const branches = issue.errors.filter(
     (branch) => !branch.some((each) => each.path.length === 0 && isWrongKind(each)),
   );
-  const [meant] = branches.sort((a, b) => a.length - b.length);
-  if (meant !== undefined && meant.length > 0) return shapeFaults(meant, path);
+  const [closest] = branches.sort((a, b) => a.length - b.length);
+  if (closest !== undefined && closest.length > 0) return shapeFaults(closest, members, path);
   if (issue.errors.length === 0)
-    return [fault(issue.message.replace("Invalid input", "expected one of the known values"))];
+    return [fault(issue.message.replace(/^.*Expected |^Invalid input/, "expected one of "))];
   const expected = issue.errors.flatMap((branch) => branch.map(kindOf));
   return [fault(`expected ${[...new Set(expected)].join(" or ")}`)];
 }
@@ -73,7 +90,5 @@ function isWrongKind(issue: Issue): boolean {
 function kindOf(issue: Issue): string {
   if (issue.code === "invalid_type") return issue.expected;
   if (issue.code === "invalid_value") return issue.values.map((value) => JSON.stringify(value)).join(" or ");
-  return issue.code === "invalid_format" && issue.pattern !== undefined
-    ? `a text that matches ${issue.pattern}`
-    : issue.message;
+  return (issue.code === "invalid_format" ? formatText(issue) : issue.message).replace(/^expected /, "");
 }

@@ -21,6 +21,19 @@ function folder(files: Record<string, string>): string {
 const lint = (text: string) => lintProvider(text, "acme.yaml").map(faultText);
 
 describe("loading provider files", () => {
+  it("tells what a name that is only spelt otherwise was meant to be, and what a bad value should be", () => {
+    const faults = lintProvider(
+      oauthFile("allowedHosts: [a.example]\nrefresh: { resendSafe: true, grace: 5 minutes }"),
+      "acme.yaml",
+    );
+    expect(faults.map(({ path, message }) => `${path} ${message}`)).toEqual([
+      "refresh.grace expected a whole number and its unit: 500ms, 30s, 10m, 2h, 90d",
+      "refresh.resendSafe is not a known member; did you mean resend_safe?",
+      "allowedHosts is not a known member; did you mean allowed_hosts?",
+    ]);
+    expect(lintProvider("", "acme.yaml")).toMatchObject([{ line: 1, message: "is empty" }]);
+  });
+
   it("loads every shipped file", () => {
     const loaded = loadCatalogue([SHIPPED]);
     expect(loaded.ok ? loaded.catalogue.names : loaded.faults.map(faultText)).toEqual(SHIPPED_NAMES);
@@ -106,7 +119,7 @@ surprise: 1
     [
       "a pattern that is not anchored",
       oauthFile("account_fields: { s: { pattern: 'a|b' } }"),
-      "text that matches",
+      "starts with ^ and ends with $",
     ],
     [
       "a pattern that could run for ever",

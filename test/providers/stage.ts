@@ -12,7 +12,8 @@ import type { Interpretation, RawAnswer, VendorContext } from "../../src/tokens/
 export const SHIPPED = join(import.meta.dirname, "../../providers");
 export const SHIPPED_NAMES = readdirSync(SHIPPED)
   .filter((name) => name.endsWith(".yaml"))
-  .map((name) => name.slice(0, -".yaml".length));
+  .map((name) => name.slice(0, -".yaml".length))
+  .sort();
 
 /** 2026-01-01T00:00:00Z. */
 export const NOW_MS = 1_767_225_600_000;

@@ -11,15 +11,14 @@ import { egressProxy } from "./config/egress-proxy.ts";
 import { checkSocketPath, defaultRuntimeDir, defaultStateDir, socketPath } from "./config/paths.ts";
 import type { Config } from "./config/schema.ts";
 import { createEgress } from "./egress/egress.ts";
-import { hostAllowed } from "./egress/hosts.ts";
 import { KeyturnError } from "./errors.ts";
+import { hostGuard } from "./host-guard.ts";
 import { openJournal } from "./journal/journal.ts";
 import { openKek, requireMeant } from "./kek.ts";
 import type { Log } from "./log.ts";
 import { createConsents } from "./providers/consents.ts";
 import { createForward } from "./providers/forward/forward.ts";
 import { type Catalogue, faultText, lintProvider, loadCatalogue } from "./providers/load.ts";
-import { hostsOf } from "./providers/request.ts";
 import { createVendors, type VendorsDeps } from "./providers/vendors.ts";
 import { answerRenderer } from "./rpc/credential/answer.ts";
 import type { Address } from "./rpc/listener.ts";
@@ -155,10 +154,7 @@ export async function startSidecar({
       rules: config.callers.file === undefined ? [] : loadCallers(config.callers.file),
       addresses: addressesOf(config, env, stateDir),
       newAccountId: () => uuidV7(clock.now()),
-      allowsHost: ({ provider: name, fields }, host) => {
-        const provider = catalogue.get(name);
-        return provider !== undefined && hostAllowed(host, hostsOf(provider, fields));
-      },
+      allowsHost: hostGuard(() => catalogue),
       opened: (account, caller, purpose) => {
         audit.warmOpen(account, caller, purpose);
         beating.rounds.noteUse(account);

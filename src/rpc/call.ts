@@ -51,6 +51,8 @@ export interface UnaryHandler {
   readonly unary: Unary;
   /** For a protocol whose failures are answers too. Absent: they are gRPC errors. */
   readonly failed?: (error: KeyturnError) => unknown;
+  /** Reads no more of a request than is needed; throws when it is none. Absent: the whole message is read. */
+  readonly decode?: (bytes: Uint8Array) => unknown;
 }
 
 /** A unary call whose work ends with its caller. */
@@ -186,7 +188,7 @@ function unimplemented(method: DescMethod) {
 
 function bindUnary(
   method: DescMethod,
-  { unary: handler, failed }: UnaryHandler,
+  { unary: handler, failed, decode }: UnaryHandler,
   door: Door,
 ): handleUnaryCall<Buffer, unknown> {
   const rpc = rpcName(method);
@@ -196,7 +198,7 @@ function bindUnary(
       else callback(null, failed(reported(error, rpc, door)));
     };
     try {
-      const request = read(method, call.request, door);
+      const request = read(method, call.request, door, decode);
       const seen = callOf(call, rpc, door);
       const answer = perform(method, request, seen, door, () => handler(request, seen));
       if (answer instanceof Promise) answer.then((message) => callback(null, message), fail);
@@ -340,7 +342,12 @@ function write(call: Writable, message: unknown, gone: AbortSignal): Promise<voi
   });
 }
 
-function read(method: DescMethod, bytes: Buffer, { maxRequestBytes }: Door): never {
+function read(
+  method: DescMethod,
+  bytes: Buffer,
+  { maxRequestBytes }: Door,
+  decode: (bytes: Uint8Array) => unknown = (all) => fromBinary(method.input, all),
+): never {
   if (bytes.length > maxRequestBytes) {
     throw new KeyturnError(
       "BODY_TOO_LARGE",
@@ -349,7 +356,7 @@ function read(method: DescMethod, bytes: Buffer, { maxRequestBytes }: Door): nev
     );
   }
   try {
-    return fromBinary(method.input, bytes) as never;
+    return decode(bytes) as never;
   } catch (cause) {
     throw new KeyturnError("INVALID_REQUEST", `The request is not a ${method.input.typeName}.`, {
       violations: [{ field: "", description: `bytes of a ${method.input.typeName}` }],

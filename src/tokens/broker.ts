@@ -1,5 +1,5 @@
 import type { KeyturnError } from "../errors.ts";
-import type { Account, SlotKey } from "./account.ts";
+import { type Account, DEFAULT_SLOT, type SlotKey } from "./account.ts";
 import { type Decision, decide, errorFor, rejectsCurrent } from "./decide.ts";
 import type { Flight } from "./flight.ts";
 import { isValid } from "./freshness.ts";
@@ -49,12 +49,11 @@ export class Broker {
 
   /** The account as this process knows it, else as the store has it. Undefined: there is none. */
   account(id: string): Account | undefined | Promise<Account | undefined> {
-    return this.#known.account(id) ?? this.#readAccount(id);
+    return this.#known.account(id) ?? this.#loadAccount(id);
   }
 
-  async #readAccount(id: string): Promise<Account | undefined> {
-    const at = key("account", id);
-    return (await this.#world.store.read([at])).get(at)?.value;
+  async #loadAccount(id: string): Promise<Account | undefined> {
+    return (await this.#load({ accountId: id, slot: DEFAULT_SLOT })).account?.value;
   }
 
   /** The rendered answer. Warm, it is there at once; the caller's deadline ends its waiting, never the refresh. */
@@ -201,7 +200,9 @@ export class Broker {
   }
 
   async #read(slot: SlotKey): Promise<Snapshot> {
-    const account = await this.account(slot.accountId);
+    const at = key("account", slot.accountId);
+    const account =
+      this.#known.account(slot.accountId) ?? (await this.#world.store.read([at])).get(at)?.value;
     const client: ClientKey = account === undefined ? { provider: "-", client: "-" } : clientKeyOf(account);
     const snapshot = snapshotOf(slot, client, await this.#world.store.read(snapshotReads(slot, client)));
     const now = snapshot.account?.value;

@@ -93,10 +93,13 @@ export class Bench {
     return new Vendor(await process.says(/http:\/\/127\.0\.0\.1:\d+(?=\n)/));
   }
 
-  /** The bare echo, which answers with `answer`, a GetTokenResponse. */
-  async echo(answer: Buffer): Promise<{ readonly process: ServerProcess; readonly data: string }> {
+  /** The bare echo, which answers `method` with `answer`. */
+  async echo(
+    answer: Buffer,
+    method: "getToken" | "check" = "getToken",
+  ): Promise<{ readonly process: ServerProcess; readonly data: string }> {
     const socket = join(this.folder(), "echo.sock");
-    const process = new ServerProcess([this.#bundles.echo, socket, answer.toString("base64")], {
+    const process = new ServerProcess([this.#bundles.echo, socket, method, answer.toString("base64")], {
       isProbed: true,
     });
     this.#undo.push(() => process.stop());

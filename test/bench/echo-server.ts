@@ -1,37 +1,34 @@
-import { create, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
+import { create, type DescMessage, fromBinary, type MessageShape, toBinary } from "@bufbuild/protobuf";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
-import {
-  CredentialService,
-  GetTokenRequestSchema,
-  GetTokenResponseSchema,
-} from "../../src/gen/keyturn/v1/credential_service_pb.js";
+import { Authorization } from "../../src/gen/envoy/service/auth/v3/external_auth_pb.js";
+import { CredentialService } from "../../src/gen/keyturn/v1/credential_service_pb.js";
 
 // What a sidecar that did nothing at all would cost: grpc-js and protobuf-es, the same request, the same answer.
-// node echo-server SOCKET ANSWER: the answer is a GetTokenResponse in base64.
+// node echo-server SOCKET METHOD ANSWER: `getToken` or `check`, and its answer in base64.
 
-type Request = MessageShape<typeof GetTokenRequestSchema>;
-type Response = MessageShape<typeof GetTokenResponseSchema>;
+type Message = MessageShape<DescMessage>;
 
-const [socket = "", encoded = ""] = process.argv.slice(2);
-const payload = fromBinary(GetTokenResponseSchema, Buffer.from(encoded, "base64"));
-const { getToken } = CredentialService.method;
+const [socket = "", name = "", encoded = ""] = process.argv.slice(2);
+const method = name === "check" ? Authorization.method.check : CredentialService.method.getToken;
+const { input, output }: { readonly input: DescMessage; readonly output: DescMessage } = method;
+const payload = fromBinary(output, Buffer.from(encoded, "base64"));
 
 const server = new Server();
 server.addService(
   {
-    getToken: {
-      path: `/${CredentialService.typeName}/${getToken.name}`,
+    [name]: {
+      path: `/${method.parent.typeName}/${method.name}`,
       requestStream: false,
       responseStream: false,
-      requestSerialize: (request: Request) => Buffer.from(toBinary(GetTokenRequestSchema, request)),
-      requestDeserialize: (bytes: Buffer) => fromBinary(GetTokenRequestSchema, bytes),
-      responseSerialize: (response: Response) => Buffer.from(toBinary(GetTokenResponseSchema, response)),
-      responseDeserialize: (bytes: Buffer) => fromBinary(GetTokenResponseSchema, bytes),
+      requestSerialize: (request: Message) => Buffer.from(toBinary(input, request)),
+      requestDeserialize: (bytes: Buffer) => fromBinary(input, bytes),
+      responseSerialize: (response: Message) => Buffer.from(toBinary(output, response)),
+      responseDeserialize: (bytes: Buffer) => fromBinary(output, bytes),
     },
   },
   {
-    getToken: (_call: unknown, callback: (error: null, response: Response) => void) =>
-      callback(null, create(GetTokenResponseSchema, payload)),
+    [name]: (_call: unknown, callback: (error: null, response: Message) => void) =>
+      callback(null, create(output, payload)),
   },
 );
 server.bindAsync(`unix:${socket}`, ServerCredentials.createInsecure(), (error) => {

@@ -9,7 +9,7 @@ const ID = "acct-warm";
 const TOKEN_LENGTH = 600;
 const AIM = { atLeast: 0.95 };
 
-interface Slice {
+export interface Slice {
   readonly perSecond: number;
   readonly cpuMicros: number;
 }
@@ -36,36 +36,47 @@ export const getTokenBenchmark: Benchmark = {
         const lines = bench.lines(server.data, connections);
         return () => measure(server.process, lines, frame, { inFlight, forMs });
       };
-      const { ours, bare } = await alternate(rounds, { ours: slice(sidecar), bare: slice(echo) });
-      const byRate = ratios(ours, bare, ({ perSecond }) => perSecond);
-      const byCpu = ratios(bare, ours, ({ cpuMicros }) => cpuMicros);
-      figures.push(
-        {
-          name: `requests/s, ${inFlight} in flight: ours / bare`,
-          value: median(byRate),
-          unit: "",
-          aim: AIM,
-          note: spread(byRate),
-        },
-        {
-          name: `server CPU, ${inFlight} in flight: bare / ours`,
-          value: median(byCpu),
-          unit: "",
-          aim: AIM,
-          note: spread(byCpu),
-        },
-        ...absolute(`${inFlight} in flight`, ours, bare),
-      );
+      figures.push(...(await against(`${inFlight} in flight`, rounds, slice(sidecar), slice(echo), AIM)));
     }
     return figures;
   },
 };
 
-async function measure(
+/** Requests a second and CPU per request of ours as ratios of the bare one's, and what they come from. */
+export async function against(
+  at: string,
+  rounds: number,
+  oursOnce: () => Promise<Slice>,
+  bareOnce: () => Promise<Slice>,
+  aim: { readonly atLeast: number },
+): Promise<readonly Figure[]> {
+  const { ours, bare } = await alternate(rounds, { ours: oursOnce, bare: bareOnce });
+  const byRate = ratios(ours, bare, ({ perSecond }) => perSecond);
+  const byCpu = ratios(bare, ours, ({ cpuMicros }) => cpuMicros);
+  return [
+    {
+      name: `requests/s, ${at}: ours / bare`,
+      value: median(byRate),
+      unit: "",
+      aim,
+      note: spread(byRate),
+    },
+    {
+      name: `server CPU, ${at}: bare / ours`,
+      value: median(byCpu),
+      unit: "",
+      aim,
+      note: spread(byCpu),
+    },
+    ...absolute(at, ours, bare),
+  ];
+}
+
+export async function measure(
   server: ServerProcess,
   lines: readonly Line[],
   frame: Buffer,
-  how: { readonly inFlight: number; readonly forMs: number },
+  how: { readonly inFlight: number; readonly forMs: number; readonly path?: string },
 ): Promise<Slice> {
   const before = await server.ask("usage");
   const { requests, elapsedMs } = await load(lines, [frame], how);

@@ -65,9 +65,9 @@ export class Line {
 }
 
 /** The answer's bytes; rejects when the call failed. */
-export async function answered(line: Line, frame: Buffer): Promise<Buffer> {
-  const { status, body } = await line.call(frame);
-  if (status !== 0) throw new Error(`GetToken answered with status ${status}`);
+export async function answered(line: Line, frame: Buffer, path = PATH): Promise<Buffer> {
+  const { status, body } = await line.call(frame, path);
+  if (status !== 0) throw new Error(`${path} answered with status ${status}`);
   return body;
 }
 
@@ -80,7 +80,11 @@ export interface Load {
 export async function load(
   lines: readonly Line[],
   frames: readonly Buffer[],
-  { inFlight, forMs }: { readonly inFlight: number; readonly forMs: number },
+  {
+    inFlight,
+    forMs,
+    path = PATH,
+  }: { readonly inFlight: number; readonly forMs: number; readonly path?: string },
 ): Promise<Load> {
   const startMs = performance.now();
   let requests = 0;
@@ -90,7 +94,7 @@ export async function load(
     while (performance.now() - startMs < forMs) {
       const frame = frames[requests % frames.length];
       requests += 1;
-      if (frame !== undefined) await answered(line, frame);
+      if (frame !== undefined) await answered(line, frame, path);
     }
   };
   await Promise.all(Array.from({ length: inFlight }, (_, n) => worker(n)));

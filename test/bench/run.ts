@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { accountsBenchmark } from "./accounts.ts";
 import { Bench, type Benchmark } from "./bench.ts";
 import { buildBundles } from "./bundles.ts";
+import { checkBenchmark } from "./check.ts";
 import { coldStartBenchmark } from "./cold-start.ts";
 import { eventLoopBenchmark } from "./event-loop.ts";
 import { type Results, table } from "./figure.ts";
@@ -16,6 +17,7 @@ import { waitersBenchmark } from "./waiters.ts";
 
 const ALL: readonly Benchmark[] = [
   getTokenBenchmark,
+  checkBenchmark,
   waitersBenchmark,
   eventLoopBenchmark,
   coldStartBenchmark,

@@ -15,6 +15,10 @@ export class Vendor {
     this.#url = url;
   }
 
+  get port(): string {
+    return new URL(this.#url).port;
+  }
+
   /** An account with a grant of this vendor's. */
   async connect(
     { admin }: Sidecar,
@@ -27,7 +31,7 @@ export class Vendor {
       tenant: "acme",
       provider: "simulator",
       client: "main",
-      fields: { port: new URL(this.#url).port },
+      fields: { port: this.port },
       credential: {
         kind: {
           case: "oauth",

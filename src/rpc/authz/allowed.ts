@@ -1,47 +1,48 @@
-import { create } from "@bufbuild/protobuf";
-import { HeaderValueOption_HeaderAppendAction as Append } from "../../gen/envoy/config/core/v3/base_pb.js";
-import { type CheckResponse, CheckResponseSchema } from "../../gen/envoy/service/auth/v3/external_auth_pb.js";
-import type { GetTokenResponse } from "../../gen/keyturn/v1/credential_service_pb.js";
 import type { Asked } from "./asked.ts";
+import { delimited, type Opened, text } from "./wire.ts";
 
 /** Credentials that a client may have sent; none of them is the account's. */
 const NEVER_PASSED_ON = ["authorization", "proxy-authorization", "cookie"];
 
-/** Lets the request through with the account's credential in place of whatever the client sent. */
-export function allowed(
-  { headers, queryParameters }: Pick<GetTokenResponse, "headers" | "queryParameters">,
-  asked: Asked,
-): CheckResponse {
-  const injected = Object.entries(headers).map(([name, value]) => ({ key: name.toLowerCase(), value }));
-  const isInjected = (name: string) => injected.some(({ key }) => key === name);
-  const parameters = Object.entries(queryParameters).map(([key, value]) => ({
-    key: encodeURIComponent(key),
-    value: encodeURIComponent(value),
-  }));
+// Field numbers of envoy.service.auth.v3 and envoy.config.core.v3.
+const STATUS = 1;
+const OK_RESPONSE = 3;
+const HEADERS = 2;
+const HEADERS_TO_REMOVE = 5;
+const QUERY_PARAMETERS_TO_SET = 7;
+const QUERY_PARAMETERS_TO_REMOVE = 8;
+const KEY = 1;
+const VALUE = 2;
+
+/** Said although its code is the default: an answer without a status must not be one that allows. */
+const ALLOWS = delimited(STATUS, []);
+/** Both spellings of "replace", for the Envoys that know only one of them: `append: false`, OVERWRITE_IF_EXISTS_OR_ADD. */
+const REPLACES = Uint8Array.from([0x12, 0x00, 0x18, 0x02]);
+
+/** The bytes of a CheckResponse that lets the request through, with the account's credential in the client's place. */
+export function allowed({ headers, queryParameters }: Opened, asked: Asked): Uint8Array {
   const named = asked.accountHeader === undefined ? [] : [asked.accountHeader];
-  return create(CheckResponseSchema, {
-    // Said although it is the default: an answer without a status must not be one that allows.
-    status: { code: 0 },
-    httpResponse: {
-      case: "okResponse",
-      value: {
-        // Both spellings of "replace", for the Envoys that know only one of them.
-        headers: injected.map((header) => ({
-          header,
-          append: false,
-          appendAction: Append.OVERWRITE_IF_EXISTS_OR_ADD,
-        })),
-        headersToRemove: [...NEVER_PASSED_ON, ...named].filter((name) => !isInjected(name)),
-        queryParametersToSet: parameters,
-        queryParametersToRemove: asked.queryNames.filter((name) => isDisguised(name, parameters)),
-      },
-    },
-  });
+  const removed = [...NEVER_PASSED_ON, ...named].filter((name) => headers.every(([key]) => key !== name));
+  const parameters = queryParameters.map(
+    ([key, value]) => [encodeURIComponent(key), encodeURIComponent(value)] as const,
+  );
+  const disguised = asked.queryNames.filter((name) => parameters.some(([key]) => isDisguise(name, key)));
+  const response = delimited(OK_RESPONSE, [
+    ...headers.map(([key, value]) =>
+      delimited(HEADERS, [delimited(1, [text(KEY, key), delimited(VALUE, [value])]), REPLACES]),
+    ),
+    ...removed.map((name) => text(HEADERS_TO_REMOVE, name)),
+    ...parameters.map(([key, value]) =>
+      delimited(QUERY_PARAMETERS_TO_SET, [text(KEY, key), text(VALUE, value)]),
+    ),
+    ...disguised.map((name) => text(QUERY_PARAMETERS_TO_REMOVE, name)),
+  ]);
+  return Buffer.concat([ALLOWS, response]);
 }
 
 /** Envoy replaces a parameter that is written as ours is; the provider may read `api%5fkey` as `api_key` too. */
-function isDisguised(name: string, parameters: readonly { readonly key: string }[]): boolean {
-  return parameters.some(({ key }) => name !== key && decoded(name) === decoded(key));
+function isDisguise(name: string, ours: string): boolean {
+  return name !== ours && decoded(name) === decoded(ours);
 }
 
 function decoded(name: string): string {

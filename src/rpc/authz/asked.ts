@@ -1,10 +1,7 @@
 import { invalid } from "../../errors.ts";
-import type {
-  AttributeContext,
-  AttributeContext_HttpRequest,
-} from "../../gen/envoy/service/auth/v3/attribute_context_pb.js";
 import { DEFAULT_SLOT, isAccountId } from "../../tokens/account.ts";
 import type { Ask } from "../../tokens/token.ts";
+import type { AskedHttp, Asking } from "./wire.ts";
 
 /** Globs that an account has to match; undefined members match every account. */
 export interface Fence {
@@ -37,7 +34,7 @@ const HEADER_NAME = /^[a-z0-9!#$%&'*+.^_`|~-]+$/;
  * names the account. What the header may name is then limited by at least one of `tenant_glob`, `provider_glob` and
  * `account_glob`. INVALID_REQUEST says what is wrong with the route or the request.
  */
-export function askedOf(attributes: AttributeContext | undefined): Asked {
+export function askedOf({ attributes }: Asking): Asked {
   const http = attributes?.request?.http;
   if (attributes === undefined || http === undefined)
     throw invalid("attributes.request.http", "a request of Envoy's HTTP filter");
@@ -76,7 +73,7 @@ const AN_ID = "1 to 128 of A-Z a-z 0-9 . _ ~ -, starting with a letter or digit"
 function accountIdOf(
   extensions: Readonly<Record<string, string>>,
   header: string | undefined,
-  http: AttributeContext_HttpRequest,
+  http: AskedHttp,
 ): string {
   const { account_id: fixed } = extensions;
   if ((fixed === undefined) === (header === undefined))
@@ -96,7 +93,7 @@ function accountIdOf(
 }
 
 /** With `encode_raw_headers` Envoy sends a list instead of a map. */
-function headerValues(http: AttributeContext_HttpRequest, name: string): readonly string[] {
+function headerValues(http: AskedHttp, name: string): readonly string[] {
   const { headers, headerMap } = http;
   const inMap = Object.hasOwn(headers, name) ? [headers[name] ?? ""] : [];
   const inList = (headerMap?.headers ?? []).filter(({ key }) => key.toLowerCase() === name);

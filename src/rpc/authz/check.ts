@@ -1,12 +1,6 @@
-import { fromBinary } from "@bufbuild/protobuf";
 import type { Clock } from "../../clock.ts";
 import { KeyturnError } from "../../errors.ts";
-import {
-  Authorization,
-  type CheckRequest,
-  type CheckResponse,
-} from "../../gen/envoy/service/auth/v3/external_auth_pb.js";
-import { GetTokenResponseSchema } from "../../gen/keyturn/v1/credential_service_pb.js";
+import { Authorization } from "../../gen/envoy/service/auth/v3/external_auth_pb.js";
 import type { Account } from "../../tokens/account.ts";
 import type { Broker } from "../../tokens/broker.ts";
 import { parseRevision } from "../../tokens/token.ts";
@@ -15,6 +9,7 @@ import { matchesGlob, requireRequest, requireSight } from "../policy.ts";
 import { allowed } from "./allowed.ts";
 import { type Asked, askedOf, type Fence } from "./asked.ts";
 import { denied } from "./denied.ts";
+import { type Asking, readAsking, readOpened } from "./wire.ts";
 
 /** Envoy's clock runs from before it sent the request; after its time limit it says 503 without a reason. */
 const SHARE_OF_TIME = 0.9;
@@ -35,13 +30,13 @@ export interface CheckDeps {
  * provider's place. Whatever goes wrong is a denial; only a sidecar that is not there is an error.
  */
 export function check(deps: CheckDeps) {
-  const handler = unary(Authorization.method.check, ({ attributes }: CheckRequest, call: Call) => {
-    const asked = askedOf(attributes);
+  const handler = unary(Authorization.method.check, (request: Asking, call: Call) => {
+    const asked = askedOf(request);
     const account = deps.broker.account(asked.ask.key.accountId);
     if (account instanceof Promise) return account.then((found) => decide(deps, asked, call, found));
     return decide(deps, asked, call, account);
   });
-  return { ...handler, failed: denied };
+  return { ...handler, failed: denied, decode: readAsking };
 }
 
 function decide(
@@ -49,7 +44,7 @@ function decide(
   asked: Asked,
   call: Call,
   account: Account | undefined,
-): CheckResponse | Promise<CheckResponse> {
+): Uint8Array | Promise<Uint8Array> {
   const { accountId } = asked.ask.key;
   requireAllowed(deps, asked, call, account);
   const nowMs = deps.clock.boot();
@@ -72,7 +67,7 @@ function decide(
 }
 
 function answered(deps: CheckDeps, asked: Asked, call: Call, bytes: Uint8Array) {
-  const token = fromBinary(GetTokenResponseSchema, bytes);
+  const token = readOpened(bytes);
   deps.opened(asked.ask.key.accountId, call.caller.name, "authz");
   return { response: allowed(token, asked), incarnation: parseRevision(token.revision).incarnation };
 }

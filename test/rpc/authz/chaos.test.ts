@@ -1,8 +1,9 @@
-import { create } from "@bufbuild/protobuf";
+import { create, fromBinary } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 import {
   CheckRequestSchema,
   type CheckResponse,
+  CheckResponseSchema,
 } from "../../../src/gen/envoy/service/auth/v3/external_auth_pb.js";
 import { check } from "../../../src/rpc/authz/check.ts";
 import { answerRenderer } from "../../../src/rpc/credential/answer.ts";
@@ -43,10 +44,8 @@ async function open(): Promise<{
     const attributes = { contextExtensions: { account_id: id }, request: { http: { host: "a", path: "/" } } };
     const request = create(CheckRequestSchema, { attributes }) as never;
     const call = { caller: anyone("uds"), rpc: "Authorization/Check", untilBootMs: clock.boot() + waitsMs };
-    const asked = (async () => unary(request, call))().catch((error: unknown) =>
-      failed(toKeyturnError(error)),
-    );
-    return passed((await asked) as CheckResponse, stage.time.nowMs);
+    const asked = (async () => fromBinary(CheckResponseSchema, (await unary(request, call)) as Uint8Array))();
+    return passed(await asked.catch((error: unknown) => failed(toKeyturnError(error))), stage.time.nowMs);
   };
   return { stage, pass };
 }

@@ -1,4 +1,4 @@
-import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { create, fromBinary, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { systemClock } from "../../../src/clock.ts";
@@ -6,9 +6,11 @@ import type { AttributeContextSchema } from "../../../src/gen/envoy/service/auth
 import {
   CheckRequestSchema,
   type CheckResponse,
+  CheckResponseSchema,
 } from "../../../src/gen/envoy/service/auth/v3/external_auth_pb.js";
 import { GetTokenResponseSchema } from "../../../src/gen/keyturn/v1/credential_service_pb.js";
 import { type CheckDeps, check } from "../../../src/rpc/authz/check.ts";
+import { readAsking } from "../../../src/rpc/authz/wire.ts";
 import { anyone } from "../../../src/rpc/policy.ts";
 import { toKeyturnError } from "../../../src/rpc/status.ts";
 import type { Account } from "../../../src/tokens/account.ts";
@@ -31,7 +33,7 @@ async function answer(
   broker: Partial<CheckDeps["broker"]> = {},
 ): Promise<CheckResponse> {
   const clock = systemClock();
-  const { unary, failed } = check({
+  const { unary, failed, decode } = check({
     broker: {
       account: (id) => accountOf(id),
       getToken: () => tokenOf({ Authorization: "Bearer ours" }),
@@ -44,8 +46,18 @@ async function answer(
   });
   const request = create(CheckRequestSchema, attributes === undefined ? {} : { attributes });
   const call = { caller: anyone("uds"), rpc: "Authorization/Check", untilBootMs: Number.POSITIVE_INFINITY };
-  const asked = (async () => unary(request as never, call))();
-  return (await asked.catch((error: unknown) => failed(toKeyturnError(error)))) as CheckResponse;
+  const read = decode(toBinary(CheckRequestSchema, request));
+  // What is read of the bytes decides as the whole message does.
+  const [brief, whole] = [read, request].map((message) => (async () => unary(message as never, call))());
+  const outcome = (asked: Promise<unknown> | undefined) =>
+    asked?.then(
+      (bytes) => fromBinary(CheckResponseSchema, bytes as Uint8Array),
+      (error: unknown) => failed(toKeyturnError(error)),
+    );
+  const [response, same] = await Promise.all([outcome(brief), outcome(whole)]);
+  if (broker.account === undefined) expect(response).toEqual(same);
+  if (response === undefined) throw new Error("no answer");
+  return response;
 }
 
 function reasonOf({ status, httpResponse }: CheckResponse): string {
@@ -108,6 +120,18 @@ describe("what a route says", () => {
   });
 });
 
+describe("a request that is none", () => {
+  it("is refused as such, however it is cut", () => {
+    const attributes = { request, contextExtensions: { account_id: "a" } };
+    const whole = toBinary(CheckRequestSchema, create(CheckRequestSchema, { attributes }));
+    expect(readAsking(whole).attributes?.request?.http?.host).toBe("api.example.com");
+    for (let length = 1; length < whole.length; length += 1)
+      expect(() => readAsking(whole.subarray(0, length))).toThrow();
+    expect(() => readAsking(Buffer.from("not a message"))).toThrow();
+    expect(readAsking(new Uint8Array())).toEqual({});
+  });
+});
+
 describe("an answer to Envoy", () => {
   const contextExtensions = { account_id: "acme-1" };
 
@@ -155,12 +179,13 @@ describe("an answer to Envoy", () => {
 
   it("is no token of an account that became another tenant's while its token was refreshed", async () => {
     for (const now of [undefined, accountOf("acme-1", "other", "i-2"), accountOf("acme-1", TENANT, "i-2")]) {
-      let reads = 0;
-      const account = (id: string) => {
-        reads += 1;
-        return reads === 1 ? accountOf(id) : now;
+      let current: Account | undefined = accountOf("acme-1");
+      const account = () => current;
+      const getToken = async () => {
+        await new Promise((resolve) => setImmediate(resolve));
+        current = now;
+        return tokenOf({ Authorization: "Bearer ours" });
       };
-      const getToken = async () => tokenOf({ Authorization: "Bearer ours" });
       const fenced = { ...contextExtensions, tenant_glob: TENANT };
       const response = await answer({ contextExtensions: fenced, request }, { account, getToken });
       expect(reasonOf(response)).toMatch(/^(CALLER_NOT_ALLOWED|REFRESH_UNCERTAIN)$/);

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { request as httpRequest, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http";
 import { join } from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
@@ -8,10 +7,9 @@ import type { SimulatorOptions } from "../../../src/simulator/simulator.ts";
 import { type Envoy, startEnvoy } from "../../backends/envoy.ts";
 import { freePorts } from "../../backends/ports.ts";
 import { putSimulatorClient, type Scene, type SceneOptions, scene } from "../../e2e/harness.ts";
-import { type Api, CA_FILE, startApi } from "./vendor.ts";
+import { envoyFile, HOST } from "./envoy-file.ts";
+import { type Api, startApi } from "./vendor.ts";
 
-/** The host that all providers of `providers/` but one are at. */
-export const HOST = "api.example.test";
 export const PROVIDERS = join(import.meta.dirname, "providers");
 
 export interface Answer {
@@ -60,15 +58,7 @@ export async function stage(
   const at = await sidecar(rest);
   const api = await startApi();
   const [port = 0, grpcPort = 0] = await freePorts(2);
-  const text = substituted({
-    "port: where apps send their requests": String(port),
-    "port: where apps reach Keyturn's gRPC": String(grpcPort),
-    "socket: Keyturn's data listener": at.targets.data.replace(/^unix:/, ""),
-    "upstream: host": HOST,
-    "upstream: address": "127.0.0.1",
-    "upstream: port": String(api.port),
-    "CA: who may vouch for the provider": CA_FILE,
-  });
+  const text = envoyFile({ data: at.targets.data, port, grpcPort, apiPort: api.port });
   const envoy = await startEnvoy(parse(edit(text)));
   const stop = async () => {
     await envoy.stop();
@@ -84,24 +74,6 @@ export async function stage(
     stop,
     [Symbol.asyncDispose]: stop,
   };
-}
-
-/** The file with its marked values replaced, each at least once, and nothing else. */
-function substituted(values: Readonly<Record<string, string>>): string {
-  const file = join(import.meta.dirname, "../../../deploy/envoy/envoy.yaml");
-  const used = new Set<string>();
-  const text = readFileSync(file, "utf8").replaceAll(
-    /^(.*[:-] )\S+( ## (.*))$/gm,
-    (line, before: string, after: string, mark: string) => {
-      const value = values[mark];
-      if (value === undefined) throw new Error(`no value for the marked line: ${line}`);
-      used.add(mark);
-      return `${before}${value}${after}`;
-    },
-  );
-  const unused = Object.keys(values).filter((mark) => !used.has(mark));
-  if (unused.length > 0) throw new Error(`${file} marks no ${unused.join(", ")}`);
-  return text;
 }
 
 function send(port: number, path: string, headers: OutgoingHttpHeaders, method: string): Promise<Answer> {

@@ -84,6 +84,7 @@ function rulesOf(provider: Provider, slot: string | undefined): RefreshRules {
     tokenNames: provider.tokenNames,
     mintsFrom: token?.mint === undefined ? undefined : token.customerFields,
     steps: Math.max(1, ...ways.map((steps) => steps.length)),
+    showsCertificate: token?.showsCertificate === true,
     needsClient: token === undefined || needsClient(token),
   };
 }

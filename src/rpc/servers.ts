@@ -89,7 +89,12 @@ export async function startServers(deps: ServersDeps): Promise<RunningServers> {
   const stopping = new AbortController();
   const served = { broker: heart.broker, clock, maxWaitMs: deps.limits.max_wait, opened: deps.opened };
   const seen = { ...served, sight: new Sight((id) => heart.broker.account(id)) };
-  const calls = { ...seen, forward: deps.forward, maxResponseBytes: deps.limits.max_response_bytes };
+  const calls = {
+    ...seen,
+    forward: deps.forward,
+    certificates: deps.heart.certificates,
+    maxResponseBytes: deps.limits.max_response_bytes,
+  };
   const watch = watchEvents({ events, clock, environment: deps.environment, stopping: stopping.signal });
   const { accounts, broker, replay, clients } = heart;
   const callback = deps.callback === undefined ? undefined : await startCallback(deps.callback, deps);

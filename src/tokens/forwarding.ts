@@ -1,5 +1,6 @@
 import type { RateLimit } from "../errors.ts";
 import type { Secret } from "./secret.ts";
+import type { ClientCertificate } from "./vendor.ts";
 
 /** Headers or query parameters, in order, repeated names kept. */
 export type HttpFields = readonly (readonly [string, string])[];
@@ -16,6 +17,8 @@ export interface ForwardedCall {
     readonly headers: Readonly<Record<string, string>>;
     readonly queryParameters: Readonly<Record<string, string>>;
   }>;
+  /** Shown on the connection, to the origin of the base URL alone. */
+  readonly clientCertificate?: ClientCertificate | undefined;
   readonly method: string;
   /** Below the base URL. */
   readonly path: string;

@@ -1,6 +1,7 @@
 import { Accounts } from "./accounts.ts";
 import { Broker } from "./broker.ts";
 import { BulkRefresh } from "./bulk-refresh.ts";
+import { Certificates } from "./certificates.ts";
 import { Clients } from "./clients.ts";
 import { Connections } from "./connections.ts";
 import type { StoredEvent } from "./events.ts";
@@ -24,6 +25,7 @@ export class Heart {
   readonly broker: Broker;
   readonly accounts: Accounts;
   readonly clients: Clients;
+  readonly certificates: Certificates;
   readonly connections: Connections;
   readonly replay: Replay;
   readonly scheduler: Scheduler;
@@ -54,6 +56,7 @@ export class Heart {
     this.connections = new Connections(world, known, this.#exchanges, this.accounts);
     this.replay = new Replay(world, this.#exchanges, this.connections);
     this.clients = new Clients(world);
+    this.certificates = new Certificates(world);
     this.#unfollow = world.events.follow((events: readonly StoredEvent[]) => {
       for (const event of events) {
         known.apply(event);

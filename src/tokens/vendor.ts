@@ -27,6 +27,8 @@ export interface RefreshRules {
   readonly mintsFrom?: readonly string[] | undefined;
   /** How many answers one exchange has at most. Absent: one. */
   readonly steps?: number;
+  /** The OAuth client's certificate is shown on every connection to the provider. */
+  readonly showsCertificate?: boolean;
   /** Absent: refreshes go through an OAuth client. */
   readonly needsClient?: boolean;
 }

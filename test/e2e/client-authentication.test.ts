@@ -88,7 +88,14 @@ async function startServer() {
       },
     },
   });
-  handler = provider.callback();
+  const oauth = provider.callback();
+  handler = (request, response) => {
+    if (request.url?.startsWith("/api/") !== true) return oauth(request, response);
+    const { subject } = (request.socket as TLSSocket).getPeerCertificate();
+    if (request.url === "/api/elsewhere")
+      response.writeHead(302, { location: `https://localhost:${port}/api/whose` });
+    response.end(JSON.stringify({ certificate: subject?.CN ?? "none" }));
+  };
   let revoked = 0;
   provider.on("client_credentials.destroyed", () => {
     revoked += 1;
@@ -175,6 +182,19 @@ describe("a real authorization server that knows our app by", () => {
     const shown = (await stage.admin.call(getClient, { provider, name: "main" })).client?.certificate;
     expect(shown?.subject).toBe("O=Acme, CN=keyturn");
     expect(shown?.fingerprint).toMatch(/^[0-9a-f]{64}$/);
+  });
+
+  it("a certificate is shown to its API as well, and not where a redirect leads to", async () => {
+    const accountId = `account-${accounts}`;
+    const ask = async (path: string) => {
+      const call = { accountId, method: "GET", path };
+      const { status, body } = await stage.data.call(CredentialService.method.proxy, call);
+      return [status, Buffer.from(body).toString()];
+    };
+    // The second one is answered from what is kept sealed.
+    for (let n = 0; n < 2; n += 1)
+      expect(await ask("/api/whose")).toEqual([200, '{"certificate":"keyturn"}']);
+    expect(await ask("/api/elsewhere")).toEqual([200, '{"certificate":"none"}']);
   });
 
   it("one key keeps the secret there is when the other is replaced", async () => {

@@ -21,6 +21,7 @@ interface Outward {
   readonly headers: HttpFields;
   readonly allowedHosts: string[];
   readonly allowLoopback: boolean;
+  readonly clientCertificate?: { readonly chain: string; readonly key: string };
   readonly timeoutMs: number;
   readonly keepEncoding: boolean;
   readonly signal: AbortSignal;
@@ -141,12 +142,14 @@ async function send(
   call: ForwardedCall,
   hop: Hop,
 ): Promise<Answer> {
+  const shown = hop.atHome ? call.clientCertificate : undefined;
   const outward: Outward = {
     method: hop.method,
     url: hop.url.href,
     headers: hop.headers,
     allowedHosts: allowedHostsFor(provider, call.fields, hop.url),
     allowLoopback: provider.allowLoopback,
+    ...(shown === undefined ? {} : { clientCertificate: { chain: shown.chain, key: shown.key.reveal() } }),
     timeoutMs: Math.max(0, call.untilBootMs - clock.boot()),
     // Who names codings wants them; for everybody else the body is plain.
     keepEncoding: hop.headers.some(([name]) => name.toLowerCase() === "accept-encoding"),

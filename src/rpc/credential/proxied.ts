@@ -9,9 +9,11 @@ import {
 } from "../../gen/keyturn/v1/credential_service_pb.js";
 import type { Account } from "../../tokens/account.ts";
 import type { Broker } from "../../tokens/broker.ts";
+import type { Certificates } from "../../tokens/certificates.ts";
 import type { Forward, Forwarded, ForwardedCall, HttpFields } from "../../tokens/forwarding.ts";
 import { Secret } from "../../tokens/secret.ts";
 import { parseRevision } from "../../tokens/token.ts";
+import type { ClientCertificate } from "../../tokens/vendor.ts";
 import type { StreamCall } from "../call.ts";
 import { requireRequest, requireSight } from "../policy.ts";
 import type { Sight } from "../sight.ts";
@@ -22,6 +24,7 @@ export interface ProxyDeps {
   readonly sight: Sight;
   readonly clock: Clock;
   readonly forward: Forward;
+  readonly certificates: Pick<Certificates, "of">;
   /** Longest wait of a caller without a deadline. */
   readonly maxWaitMs: number;
   /** Of the body of an answer that is not streamed. */
@@ -43,6 +46,7 @@ export type Wanted = Pick<ForwardedCall, "maxBodyBytes" | "untilBootMs">;
 interface Granted {
   readonly token: GetTokenResponse;
   readonly account: Account;
+  readonly certificate: ClientCertificate | undefined;
 }
 
 /**
@@ -58,8 +62,7 @@ export async function proxied(
 ): Promise<Forwarded> {
   requireRequest(call.caller, request);
   await deps.sight.check(call.caller, request.accountId);
-  const send = ({ token, account }: Granted) =>
-    deps.forward(callAs(token, account, deps, request, call, body, wanted));
+  const send = (as: Granted) => deps.forward(callAs(as, deps, request, call, body, wanted));
   const first = await granted(deps, request, call, undefined);
   const answer = await send(first);
   if (!answer.tokenEnded || !body.canBeSentAgain()) return answer;
@@ -101,12 +104,12 @@ async function granted(
   }
   const { tenant, provider } = account;
   requireSight(call.caller, { tenant, provider, account: request.accountId });
-  return { token, account };
+  const certificate = await deps.certificates.of(account, { caller: call.caller.name, purpose: "proxy" });
+  return { token, account, certificate };
 }
 
 function callAs(
-  token: GetTokenResponse,
-  account: Account,
+  { token, account, certificate }: Granted,
   deps: ProxyDeps,
   request: ProxyRequest,
   { caller, signal }: StreamCall,
@@ -119,6 +122,7 @@ function callAs(
     fields: token.fields,
     baseUrl: token.baseUrl,
     credential: new Secret({ headers: token.headers, queryParameters: token.queryParameters }),
+    clientCertificate: certificate,
     method: request.method,
     path: request.path,
     query: pairsOf(request.query),

@@ -143,6 +143,7 @@ async function inVirtualTime() {
     clock,
     forward,
     maxWaitMs: MINUTE_MS,
+    certificates: stage.heart.certificates,
     maxResponseBytes: 1,
     opened: () => undefined,
   });

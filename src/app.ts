@@ -12,6 +12,7 @@ import { checkSocketPath, defaultRuntimeDir, defaultStateDir, socketPath } from 
 import type { Config } from "./config/schema.ts";
 import { createEgress } from "./egress/egress.ts";
 import { KeyturnError } from "./errors.ts";
+import { withGoneJournal } from "./gone-journal.ts";
 import { hostGuard } from "./host-guard.ts";
 import { openJournal } from "./journal/journal.ts";
 import { openKek, requireMeant } from "./kek.ts";
@@ -25,13 +26,14 @@ import type { Address } from "./rpc/listener.ts";
 import { type RunningServers, type ServersDeps, startServers } from "./rpc/servers.ts";
 import { createSealer, type KekAct } from "./seal/envelope.ts";
 import { createProcessSeal } from "./seal/process-seal.ts";
-import { checkEpoch, instanceOf, openStateDir } from "./state.ts";
+import { checkEpoch, instanceOf, knownRevision, openStateDir, rememberRevision } from "./state.ts";
 import { type OpenStore, openStore } from "./stores.ts";
 import { Heart } from "./tokens/heart.ts";
 import { OwnJournalMark } from "./tokens/journal-mark.ts";
 import { Keys } from "./tokens/keys.ts";
 import { Membership } from "./tokens/membership.ts";
 import { key } from "./tokens/records.ts";
+import { RestoreWatch } from "./tokens/restore.ts";
 import type { World } from "./tokens/world.ts";
 import { uuidV7 } from "./uuid.ts";
 
@@ -46,6 +48,8 @@ export interface SidecarOptions {
   /** Where the shipped provider files are. */
   readonly shippedProviders: string;
   /** Stands between the heart and its neighbours, for those who want to see it fail; as it is when absent. */
+  /** The store was restored from a copy: refreshes of what may be spent wait until an operator accepts. */
+  readonly afterRestore?: boolean;
   readonly around?: (world: World) => World;
 }
 
@@ -69,6 +73,7 @@ export async function startSidecar({
   env,
   log,
   shippedProviders,
+  afterRestore = false,
   around = (world) => world,
 }: SidecarOptions): Promise<Sidecar> {
   const clock = systemClock();
@@ -90,7 +95,7 @@ export async function startSidecar({
     undo.push(() => store.close());
     const journal = await openJournal({ directory: join(stateDir, "journal") });
     undo.push(() => journal.close());
-    checkEpoch(stateDir, store.epoch, (await journal.entries()).length);
+    checkEpoch(stateDir, store.epoch, (await journal.entries()).length, afterRestore);
     const instance = instanceOf(stateDir);
     const remembered = await rememberedHead(store, instance);
     const audit = await createAudit({
@@ -123,12 +128,13 @@ export async function startSidecar({
     const vendors = createVendors(outside);
     const newId = () => randomBytes(12).toString("base64url");
     const membership = await joinMembers(config, store, instance, { clock, newId, log });
+    const restore = new RestoreWatch({ store: store.store, clock, newId, instance, report: log });
     const world = around({
       instance,
       clock,
       random: Math.random,
       newId,
-      store: store.store,
+      store: restore.store,
       events: store.events,
       sealer,
       journal,
@@ -139,6 +145,7 @@ export async function startSidecar({
       report: log,
       ...(membership === undefined ? {} : { isGone: (other: string) => membership.isGone(other) }),
       ...(config.cache.max_stale === undefined ? {} : { maxStaleMs: config.cache.max_stale }),
+      isHeld: () => restore.isHeld,
       maxKnownAccounts: config.cache.max_accounts,
       defaultMaxConcurrent: config.refresh.max_concurrent,
     });
@@ -161,6 +168,8 @@ export async function startSidecar({
       },
       forward: createForward({ catalogue: () => catalogue, outlet: egress, clock }),
       act: actRecorder(audit),
+      restore,
+      withGoneJournal: (directory, work) => withGoneJournal(directory, stateDir, work),
       callback: config.listeners.callback,
       returnUrls: config.connections.return_urls,
       providers: {
@@ -180,15 +189,25 @@ export async function startSidecar({
       },
     });
     const mark = new OwnJournalMark(world, kek, hostname());
+    const tellMark = async () => {
+      rememberRevision(stateDir, restore.highestRevision);
+      await mark.tell();
+    };
     const housekeeping = keepHouse(
       store,
       audit,
-      mark,
+      tellMark,
       instance,
       clock,
       log,
       () => membership?.isFirst ?? true,
     );
+    const watching = new AbortController();
+    undo.push(async () => {
+      watching.abort();
+      rememberRevision(stateDir, restore.highestRevision);
+    });
+    await restore.start(knownRevision(stateDir), afterRestore, watching.signal);
     await beating.start();
     const leaving = new AbortController();
     const membersKept = membership?.run(leaving.signal, (gained) => {
@@ -378,7 +397,7 @@ async function noticeCut(audit: Audit, remembered: ChainHead | undefined, log: L
 function keepHouse(
   store: OpenStore,
   audit: Audit,
-  mark: OwnJournalMark,
+  also: () => Promise<void>,
   instance: string,
   clock: Clock,
   log: Log,
@@ -392,7 +411,7 @@ function keepHouse(
     const nonce = randomBytes(12).toString("base64url");
     const value = { instance, seq, hash, atMs: clock.now() };
     await store.store.write({ nonce, expect: [], writes: [{ put: at, value }], events: [], reads: [] });
-    await mark.tell();
+    await also();
   };
   const run = async () => {
     while (!stop.signal.aborted) {

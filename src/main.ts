@@ -45,13 +45,13 @@ function toLintFault({ message, ...where }: Fault) {
 
 const rooms: Rooms = {
   version,
-  serve: async ({ config: file, flags }) => {
+  serve: async ({ config: file, flags, afterRestore }) => {
     const log = createLog(
       (line) => process.stderr.write(line),
       () => clock.now(),
     );
     const config = loadConfig({ file, env: process.env, flags });
-    const sidecar = await startSidecar({ config, env: process.env, log, shippedProviders });
+    const sidecar = await startSidecar({ config, env: process.env, log, shippedProviders, afterRestore });
     process.on("SIGHUP", () => {
       try {
         sidecar.reload();

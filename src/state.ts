@@ -1,5 +1,5 @@
 import { randomUUID } from "node:crypto";
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { KeyturnError } from "./errors.ts";
 
@@ -25,15 +25,36 @@ export function instanceOf(stateDir: string): string {
   return made;
 }
 
+/** The instance whose state directory it is; undefined when it is none's. */
+export function instanceNamedIn(stateDir: string): string | undefined {
+  const found = readText(join(stateDir, "instance"))?.trim();
+  return found === "" ? undefined : found;
+}
+
+/** The highest revision of the store that an earlier life on this disk has seen; 0: none. */
+export function knownRevision(stateDir: string): number {
+  const found = Number(readText(join(stateDir, "store-revision")) ?? "0");
+  return Number.isSafeInteger(found) ? found : 0;
+}
+
+export function rememberRevision(stateDir: string, revision: number): void {
+  writeText(join(stateDir, "store-revision"), `${revision}\n`);
+}
+
 /**
  * Notices a database that is not the one this journal belongs to. With kept answers in the journal that is refused:
- * they would be settled against the wrong records, and lost.
+ * they would be settled against the wrong records, and lost; unless it is said that the database was restored.
  */
-export function checkEpoch(stateDir: string, storeEpoch: string, keptAnswers: number): void {
+export function checkEpoch(
+  stateDir: string,
+  storeEpoch: string,
+  keptAnswers: number,
+  afterRestore: boolean,
+): void {
   const path = join(stateDir, "store-epoch");
   const known = readText(path)?.trim();
   if (known === storeEpoch) return;
-  if (known !== undefined && keptAnswers > 0) {
+  if (known !== undefined && keptAnswers > 0 && !afterRestore) {
     throw new KeyturnError(
       "INVALID_REQUEST",
       `state_dir: the database was replaced while ${keptAnswers} kept answers wait in the journal`,
@@ -41,13 +62,16 @@ export function checkEpoch(stateDir: string, storeEpoch: string, keptAnswers: nu
         violations: [
           {
             field: "state_dir",
-            description: "the database that belongs to this journal; or move the journal aside",
+            description:
+              "the database that belongs to this journal; serve --after-restore when it was restored; or move the journal aside",
           },
         ],
       },
     );
   }
   writeText(path, `${storeEpoch}\n`);
+  // Another store counts its own revisions.
+  rmSync(join(stateDir, "store-revision"), { force: true });
 }
 
 function readText(path: string): string | undefined {

@@ -56,6 +56,8 @@ export interface Rooms {
   serve(options: {
     readonly config?: string;
     readonly flags: Readonly<Record<string, string>>;
+    /** The store was restored from a copy. */
+    readonly afterRestore: boolean;
   }): Promise<number>;
   demo(options: { readonly tour: boolean }): Promise<number>;
   /** Three sidecars over the etcd and the Vault that are named. */

@@ -27,7 +27,7 @@ import { proxy } from "./credential/proxy.ts";
 import { proxyStream } from "./credential/proxy-stream.ts";
 import { watchEvents } from "./events/watch-events.ts";
 import { HealthState } from "./health.ts";
-import { journalHandlers } from "./journal/service.ts";
+import { type JournalServiceDeps, journalHandlers } from "./journal/service.ts";
 import { keyHandlers } from "./keys/service.ts";
 import { type Address, bind, closeServer, createServer, type ServerLimits } from "./listener.ts";
 import { type CallerRule, Callers } from "./policy.ts";
@@ -60,6 +60,8 @@ export interface ServersDeps {
   readonly opened: (accountId: string, caller: string, purpose: string) => void;
   readonly allowsHost: CheckDeps["allowsHost"];
   readonly act: Act;
+  readonly restore: JournalServiceDeps["restore"];
+  readonly withGoneJournal: JournalServiceDeps["withGoneJournal"];
   readonly callback: CallbackAddress | undefined;
   readonly returnUrls: readonly string[];
   readonly providers: ProviderServiceDeps;
@@ -129,7 +131,15 @@ export async function startServers(deps: ServersDeps): Promise<RunningServers> {
       }),
     ],
     [OAuthClientService, clientHandlers({ clients, store, rules: (name) => vendors.rules(name) })],
-    [JournalService, journalHandlers({ journal, replay })],
+    [
+      JournalService,
+      journalHandlers({
+        journal,
+        replay,
+        restore: deps.restore,
+        withGoneJournal: deps.withGoneJournal,
+      }),
+    ],
     [KeyService, keyHandlers(deps.keys)],
     [ProviderService, providerHandlers(deps.providers)],
     [AuditService, auditHandlers(deps.audit)],

@@ -7,6 +7,7 @@ import {
   AuditHeadRecordSchema,
   JournalMarkRecordSchema,
   MemberRecordSchema,
+  RestoreHoldRecordSchema,
   RewrapMarkRecordSchema,
   ShardOwnerRecordSchema,
 } from "../gen/keyturn/storage/v1/cluster_pb.js";
@@ -66,6 +67,7 @@ const SCHEMAS: Readonly<Record<StoredKind, DescMessage>> = {
   shard: ShardOwnerRecordSchema,
   audit_head: AuditHeadRecordSchema,
   journal_mark: JournalMarkRecordSchema,
+  restore_hold: RestoreHoldRecordSchema,
   rewrap: RewrapMarkRecordSchema,
   bulk_refresh: BulkRefreshRecordSchema,
   event: EventRecordSchema,

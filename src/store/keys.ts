@@ -24,6 +24,7 @@ import { shardOf } from "../tokens/shard.ts";
  * | `breakers/<provider>/<client>` | BreakerRecord | – | failures in a row, suspicion, what is to be reverted |
  * | `audit-heads/<instance>` | AuditHeadRecord | – | finds a cut tail of an audit chain |
  * | `journals/<instance>` | JournalMarkRecord | – | which KEK versions an instance's journal may need |
+ * | `restores/current` | RestoreHoldRecord | – | the store was set back: refreshes wait for an operator |
  * | `rewraps/<kek id>` | RewrapMarkRecord | – | where a killed rewrap goes on |
  * | `bulk-refreshes/<job>` | BulkRefreshRecord | own, 7 days | where a stopped bulk refresh goes on |
  * | `events/<class>/<5-minute bucket>/<operation id>/<n>` | EventRecord | – (janitor) | the one feed |
@@ -48,6 +49,7 @@ const FOLDERS: Readonly<Record<Kind, string>> = {
   breaker: "breakers",
   audit_head: "audit-heads",
   journal_mark: "journals",
+  restore_hold: "restores",
   rewrap: "rewraps",
   bulk_refresh: "bulk-refreshes",
 };

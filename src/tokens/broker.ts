@@ -91,6 +91,7 @@ export class Broker {
       client,
       rules,
       doubt: this.#known.doubt(ask.key),
+      isHeld: this.#world.isHeld?.(),
       nowMs: this.#world.clock.now(),
     });
   }
@@ -187,6 +188,7 @@ export class Broker {
       client,
       rules,
       doubt: this.#known.doubt(ask.key),
+      isHeld: this.#world.isHeld?.(),
       nowMs: this.#world.clock.now(),
     });
   }

@@ -91,7 +91,9 @@ export function planCommit(snapshot: Snapshot, held: Held, outcome: Outcome, wor
   }
   draft.expect(key("account", account.id), snapshot.account);
   const settling = new Settling(draft, snapshot, account, snapshot.slot, held, world);
-  if (snapshot.slot.generation !== held.generation) return settling.superseded(outcome);
+  // Behind what was refreshed: the store was set back, and this answer is newer than anything it has.
+  const isBehind = snapshot.slot.generation < held.generation && outcome.kind === "granted";
+  if (snapshot.slot.generation !== held.generation && !isBehind) return settling.superseded(outcome);
   switch (outcome.kind) {
     case "granted":
       return settling.granted(outcome);

@@ -24,6 +24,8 @@ export interface Situation {
   readonly client: ClientState;
   readonly rules: RefreshRules | undefined;
   readonly doubt: Doubt;
+  /** The store was set back: its refresh tokens may be spent. */
+  readonly isHeld?: boolean | undefined;
   readonly nowMs: number;
 }
 
@@ -134,6 +136,14 @@ function obstacleTo(ask: Ask, account: Account, slot: SlotState, at: Situation):
       "CLIENT_MISCONFIGURED",
       "The provider refuses this OAuth client itself; replace its secret or registration.",
       client.client.fault.code,
+    );
+  }
+  if (at.isHeld && !rules.resendSafe) {
+    return fail(
+      "REFRESH_UNCERTAIN",
+      "The store was set back, so this refresh token may be spent; refreshes wait until an operator accepts.",
+      "store_set_back",
+      60_000,
     );
   }
   if (client.cooldown !== undefined) return coolingDown(ask, account, client.cooldown, nowMs);

@@ -182,6 +182,17 @@ export interface JournalMark {
   readonly oldestKekVersion: number;
 }
 
+/** The store was set back, and no operator has accepted its state yet. */
+export interface RestoreHold {
+  readonly sinceMs: number;
+  /** Who noticed. */
+  readonly instance: string;
+  readonly seenRevision: number;
+  readonly foundRevision: number;
+  /** `after_restore`: an operator said so at a start. */
+  readonly why: "set_back" | "after_restore";
+}
+
 /** Progress of a rewrap, so that a killed one goes on. */
 export interface RewrapMark {
   readonly toVersion: number;
@@ -249,6 +260,7 @@ export interface Kinds {
   shard: { readonly parts: readonly [n: string]; readonly value: ShardOwner };
   audit_head: { readonly parts: readonly [instance: string]; readonly value: AuditHead };
   journal_mark: { readonly parts: readonly [instance: string]; readonly value: JournalMark };
+  restore_hold: { readonly parts: readonly ["current"]; readonly value: RestoreHold };
   rewrap: { readonly parts: readonly [kekId: string]; readonly value: RewrapMark };
   bulk_refresh: { readonly parts: readonly [jobId: string]; readonly value: BulkRefreshJob };
 }

@@ -237,6 +237,7 @@ export class Refresher {
       client: clientStateOf(snapshot),
       rules: vendors.rules(snapshot.client.provider, snapshot.key.slot),
       doubt,
+      isHeld: this.#world.isHeld?.(),
       nowMs: clock.now(),
     });
   }

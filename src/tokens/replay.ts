@@ -1,21 +1,30 @@
-import { KeyturnError } from "../errors.ts";
+import { invalid, KeyturnError } from "../errors.ts";
 import type { SlotKey } from "./account.ts";
 import { answerFromBytes, answerToBytes } from "./answer.ts";
 import type { Held, Outcome } from "./commit.ts";
 import type { Connections } from "./connections.ts";
 import { answerContext, credentialContext } from "./contexts.ts";
 import { type Credential, credentialToBytes } from "./credential.ts";
+import { Draft } from "./draft.ts";
 import type { Exchanges } from "./exchanges.ts";
-import type { JournalEntry } from "./journal.ts";
-import { EAR_MS } from "./limits.ts";
+import type { Journal, JournalEntry } from "./journal.ts";
+import { EAR_MS, STORE_PATIENCE_MS } from "./limits.ts";
 import { openClient, openCredential } from "./opening.ts";
+import { key } from "./records.ts";
 import type { Actor } from "./sealing.ts";
+import { settle } from "./settle.ts";
 import { type ClientKey, clientKeyOf, type Snapshot, snapshotOf, snapshotReads } from "./snapshot.ts";
 import type { Page } from "./store.ts";
 import type { Interpretation, RawAnswer, SendResult, VendorContext } from "./vendor.ts";
 import type { World } from "./world.ts";
 
 const PAGE = 500;
+
+/** The journal of another instance, which does not run. */
+export interface GoneJournal {
+  readonly journal: Journal;
+  readonly instance: string;
+}
 
 /** What became of a kept answer: committed or otherwise settled, or kept because the file still does not map it. */
 export type Replayed = "settled" | "unmapped";
@@ -43,20 +52,55 @@ export class Replay {
   }
 
   /** Settles every kept answer; returns what became of each exchange. Those on their way in this process are left alone. */
-  async all(actor: Actor): Promise<readonly Replayed[]> {
+  all(actor: Actor): Promise<readonly Replayed[]> {
+    return this.#all(this.#world.journal, actor);
+  }
+
+  /**
+   * The same for the journal of an instance that is gone, whose open attempts without an answer are lost then.
+   * INVALID_REQUEST while it lives.
+   */
+  async adopt({ journal, instance }: GoneJournal, actor: Actor): Promise<readonly Replayed[]> {
+    const entries = await journal.entries();
+    for (const owner of new Set([instance, ...entries.map((entry) => entry.instance)])) {
+      const isMine = owner === this.#world.instance;
+      const isLive = this.#world.isGone !== undefined && !(await this.#world.isGone(owner));
+      if (isMine || isLive)
+        throw invalid(
+          "directory",
+          `of an instance that is gone; ${owner} ${isMine ? "is this one" : "lives"}`,
+        );
+    }
+    const replayed = await this.#all(journal, actor);
+    const left = new Set((await journal.entries()).map((entry) => entry.attemptId));
+    await this.#declareLost(left, instance);
+    if (left.size === 0) await this.#forgetMark(instance);
+    return replayed;
+  }
+
+  async #all(journal: Journal, actor: Actor): Promise<readonly Replayed[]> {
     const replayed: Replayed[] = [];
-    for (const exchange of exchangesIn(await this.#world.journal.entries())) {
+    for (const exchange of exchangesIn(await journal.entries())) {
       if (!this.#exchanges.isUnderway(exchange[0].attemptId))
-        replayed.push(await this.#exchange(exchange, actor));
+        replayed.push(await this.#exchange(exchange, actor, journal));
     }
     return replayed;
   }
 
-  async #declareLost(kept: ReadonlySet<string>): Promise<void> {
+  /** Its disk keeps nothing any more. */
+  async #forgetMark(instance: string): Promise<void> {
+    const at = key("journal_mark", instance);
+    const draft = new Draft().remove((await this.#world.store.read([at])).get(at));
+    if (draft.isEmpty) return;
+    const transaction = draft.done(this.#world.newId(), []);
+    await settle(this.#world, transaction, this.#world.clock.boot() + STORE_PATIENCE_MS);
+  }
+
+  async #declareLost(kept: ReadonlySet<string>, instance = this.#world.instance): Promise<void> {
     for (let after: string | undefined = ""; after !== undefined; ) {
       const page: Page<"attempt"> = await this.#world.store.scan("attempt", after, PAGE);
       for (const { key, value } of page.entries) {
-        const mine = value.instance === this.#world.instance && !this.#exchanges.isUnderway(value.attemptId);
+        const mine = value.instance === instance && !this.#exchanges.isUnderway(value.attemptId);
         if (!mine || kept.has(value.attemptId)) continue;
         const slot = { accountId: key.parts[0], slot: key.parts[1] };
         const client = await this.#clientOf(slot.accountId);
@@ -75,7 +119,7 @@ export class Replay {
   }
 
   /** Settles the kept answers of one exchange. Idempotent: incarnation and generation decide. */
-  async #exchange(kept: Kept, actor: Actor): Promise<Replayed> {
+  async #exchange(kept: Kept, actor: Actor, journal = this.#world.journal): Promise<Replayed> {
     const [entry] = kept;
     if (entry.connection) return (await this.#connections.replay(kept, actor)) ? "settled" : "unmapped";
     const slot = { accountId: entry.accountId, slot: entry.slot };
@@ -89,7 +133,7 @@ export class Replay {
     if (effect === "revoke" && outcome.kind === "granted") {
       await this.#world.vendors.revoke({ ...context, credential: outcome.credential });
     }
-    await this.#world.journal.remove(entry.attemptId);
+    await journal.remove(entry.attemptId);
     return "settled";
   }
 
@@ -235,7 +279,7 @@ export class Replay {
   async #contextFor(entry: JournalEntry, snapshot: Snapshot, actor: Actor): Promise<VendorContext> {
     const found = snapshot.account?.value;
     const account = found?.incarnation === entry.incarnation ? found : undefined;
-    const credential: Credential = isCurrent(entry, snapshot)
+    const credential: Credential = isNewest(entry, snapshot)
       ? await openCredential(this.#world.sealer, snapshot, actor)
       : { kind: "unminted" };
     const { oauthClient, clientSecrets } = snapshot;
@@ -269,6 +313,15 @@ function isCurrent(entry: JournalEntry, snapshot: Snapshot): boolean {
   return (
     snapshot.account?.value.incarnation === entry.incarnation &&
     snapshot.slot?.generation === entry.generation
+  );
+}
+
+/** Nothing newer than the answer is stored. Older than it: the store was set back behind what had been committed. */
+function isNewest(entry: JournalEntry, snapshot: Snapshot): boolean {
+  return (
+    snapshot.account?.value.incarnation === entry.incarnation &&
+    snapshot.slot !== undefined &&
+    snapshot.slot.generation <= entry.generation
   );
 }
 

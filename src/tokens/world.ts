@@ -33,6 +33,8 @@ export interface World {
   readonly report: Report;
   /** Whether a sidecar of another instance has left, so that nobody waits for its locks. Undefined: there is no other. */
   readonly isGone?: (instance: string) => Promise<boolean>;
+  /** True while the store's state is one of the past: nothing is refreshed whose refresh must not be sent twice. */
+  readonly isHeld?: () => boolean;
   /** Remembered accounts; the least recently used go first. */
   readonly maxKnownAccounts: number;
   /** How old what is remembered may be while the store is away. Undefined: tokens are served until they expire. */

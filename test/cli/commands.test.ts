@@ -247,11 +247,11 @@ describe("what runs here", () => {
       env: { KEYTURN_CONFIG: "e.yaml" },
     });
     await run(["serve"], { rooms: { serve }, env: { KEYTURN_CONFIG: "e.yaml" } });
-    await run(["serve"], { rooms: { serve } });
+    await run(["serve", "--after-restore"], { rooms: { serve } });
     expect(calls).toEqual([
-      { config: "k.yaml", flags: { "a.b": "c=d" } },
-      { config: "e.yaml", flags: {} },
-      { flags: {} },
+      { config: "k.yaml", flags: { "a.b": "c=d" }, afterRestore: false },
+      { config: "e.yaml", flags: {}, afterRestore: false },
+      { flags: {}, afterRestore: true },
     ]);
   });
 

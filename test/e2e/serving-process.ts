@@ -9,6 +9,7 @@ const main = join(import.meta.dirname, "../../src/main.ts");
 /** `keyturn serve` in a process of its own. */
 export interface Serving {
   readonly child: ChildProcess;
+  readonly stateDir: string;
   readonly data: Caller;
   readonly admin: Caller;
   readonly log: () => string;
@@ -83,7 +84,7 @@ export function spawnServe({
   (onEnd ?? onTestFinished)(async () => {
     await end("SIGKILL");
   });
-  return { child, data, admin, log: () => log, exited, end };
+  return { child, stateDir, data, admin, log: () => log, exited, end };
 }
 
 /** Serves; the whole log as an error when it ends instead. */

@@ -184,6 +184,10 @@ export const SAMPLES: { readonly [K in Kind]: Kinds[K] } = {
   shard: { parts: ["17"], value: { instance: "one" } },
   audit_head: { parts: ["one"], value: { instance: "one", seq: 5, hash: "ab", atMs: 1 } },
   journal_mark: { parts: ["one"], value: { instance: "one", host: "h", atMs: 1, oldestKekVersion: 2 } },
+  restore_hold: {
+    parts: ["current"],
+    value: { sinceMs: 1, instance: "one", seenRevision: 9, foundRevision: 3, why: "set_back" },
+  },
   rewrap: {
     parts: ["vault-transit:/transit/keyturn"],
     value: {

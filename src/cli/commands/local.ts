@@ -15,6 +15,9 @@ const serve: Command = {
       help: "configuration file (default: $KEYTURN_CONFIG; without either, the defaults)",
     },
     set: { value: "KEY=VALUE", help: "one configuration key, over file and environment", many: true },
+    "after-restore": {
+      help: "the store was restored from a copy: refreshes wait for journal accept-restore",
+    },
   },
   about:
     "Flags win over environment (KEYTURN_LISTENERS__DATA__SOCKET), environment over file. SIGHUP reads the provider\nfiles again; SIGTERM finishes the refreshes on their way and stops.",
@@ -28,7 +31,8 @@ const serve: Command = {
   run: ({ options, io, rooms }) => {
     const config = options.text("config") || io.env.KEYTURN_CONFIG;
     const flags = options.pairs("set");
-    return rooms.serve({ flags, ...(config === undefined || config === "" ? {} : { config }) });
+    const afterRestore = options.has("after-restore");
+    return rooms.serve({ flags, afterRestore, ...(config === undefined || config === "" ? {} : { config }) });
   },
 };
 

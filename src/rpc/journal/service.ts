@@ -1,19 +1,27 @@
 import { create } from "@bufbuild/protobuf";
 import {
+  AcceptRestoreResponseSchema,
   JournalService,
   ListEntriesResponseSchema,
   ReplayEntriesResponseSchema,
 } from "../../gen/keyturn/v1/journal_service_pb.js";
 import type { Journal } from "../../tokens/journal.ts";
-import type { Replay } from "../../tokens/replay.ts";
+import type { RestoreHold } from "../../tokens/records.ts";
+import type { GoneJournal, Replay } from "../../tokens/replay.ts";
+import type { RestoreWatch } from "../../tokens/restore.ts";
 import { type Handlers, unary } from "../call.ts";
 import { timestamp } from "../wire.ts";
 
-/** What this sidecar's disk keeps until the store has it. */
-export function journalHandlers(deps: {
+export interface JournalServiceDeps {
   readonly journal: Journal;
-  readonly replay: Pick<Replay, "all">;
-}): Handlers {
+  readonly replay: Pick<Replay, "all" | "adopt">;
+  readonly restore: Pick<RestoreWatch, "held" | "accept">;
+  /** Opens the journal of an instance that does not run. INVALID_REQUEST when there is none. */
+  readonly withGoneJournal: <T>(directory: string, work: (gone: GoneJournal) => Promise<T>) => Promise<T>;
+}
+
+/** What this sidecar's disk keeps until the store has it. */
+export function journalHandlers(deps: JournalServiceDeps): Handlers {
   return {
     listEntries: unary(JournalService.method.listEntries, async () => {
       const entries = (await deps.journal.entries()).map((entry) => ({
@@ -26,13 +34,27 @@ export function journalHandlers(deps: {
         instance: entry.instance,
         keepTime: timestamp(entry.keptAtMs),
       }));
-      return create(ListEntriesResponseSchema, { entries });
+      const hold = await deps.restore.held();
+      return create(ListEntriesResponseSchema, { entries, ...(hold && { restoreHold: holdMessage(hold) }) });
     }),
-    replayEntries: unary(JournalService.method.replayEntries, async (_request, call) => {
+    replayEntries: unary(JournalService.method.replayEntries, async ({ directory }, call) => {
+      const actor = { caller: call.caller.name, purpose: "replay" };
+      const replayed =
+        directory === ""
+          ? await deps.replay.all(actor)
+          : await deps.withGoneJournal(directory, (gone) => deps.replay.adopt(gone, actor));
       const counts = { settled: 0, unmapped: 0 };
-      for (const replayed of await deps.replay.all({ caller: call.caller.name, purpose: "replay" }))
-        counts[replayed] += 1;
+      for (const one of replayed) counts[one] += 1;
       return create(ReplayEntriesResponseSchema, counts);
     }),
+    acceptRestore: unary(JournalService.method.acceptRestore, async () => {
+      await deps.restore.accept();
+      return create(AcceptRestoreResponseSchema);
+    }),
   };
+}
+
+function holdMessage({ sinceMs, instance, seenRevision, foundRevision }: RestoreHold) {
+  const revisions = { seenRevision: BigInt(seenRevision), foundRevision: BigInt(foundRevision) };
+  return { sinceTime: timestamp(sinceMs), instance, ...revisions };
 }

@@ -84,6 +84,13 @@ export declare type ListEntriesResponse = Message<"keyturn.v1.ListEntriesRespons
    * @generated from field: repeated keyturn.v1.JournalEntry entries = 1;
    */
   entries: JournalEntry[];
+
+  /**
+   * Absent: the store has not been set back.
+   *
+   * @generated from field: keyturn.v1.RestoreHold restore_hold = 2;
+   */
+  restoreHold?: RestoreHold | undefined;
 };
 
 /**
@@ -93,9 +100,74 @@ export declare type ListEntriesResponse = Message<"keyturn.v1.ListEntriesRespons
 export declare const ListEntriesResponseSchema: GenMessage<ListEntriesResponse>;
 
 /**
+ * RestoreHold stands while the store's state is one of the past and no operator has accepted it.
+ *
+ * @generated from message keyturn.v1.RestoreHold
+ */
+export declare type RestoreHold = Message<"keyturn.v1.RestoreHold"> & {
+  /**
+   * @generated from field: google.protobuf.Timestamp since_time = 1;
+   */
+  sinceTime?: Timestamp | undefined;
+
+  /**
+   * Who noticed.
+   *
+   * @generated from field: string instance = 2;
+   */
+  instance: string;
+
+  /**
+   * @generated from field: int64 seen_revision = 3;
+   */
+  seenRevision: bigint;
+
+  /**
+   * @generated from field: int64 found_revision = 4;
+   */
+  foundRevision: bigint;
+};
+
+/**
+ * Describes the message keyturn.v1.RestoreHold.
+ * Use `create(RestoreHoldSchema)` to create a new message.
+ */
+export declare const RestoreHoldSchema: GenMessage<RestoreHold>;
+
+/**
+ * @generated from message keyturn.v1.AcceptRestoreRequest
+ */
+export declare type AcceptRestoreRequest = Message<"keyturn.v1.AcceptRestoreRequest"> & {
+};
+
+/**
+ * Describes the message keyturn.v1.AcceptRestoreRequest.
+ * Use `create(AcceptRestoreRequestSchema)` to create a new message.
+ */
+export declare const AcceptRestoreRequestSchema: GenMessage<AcceptRestoreRequest>;
+
+/**
+ * @generated from message keyturn.v1.AcceptRestoreResponse
+ */
+export declare type AcceptRestoreResponse = Message<"keyturn.v1.AcceptRestoreResponse"> & {
+};
+
+/**
+ * Describes the message keyturn.v1.AcceptRestoreResponse.
+ * Use `create(AcceptRestoreResponseSchema)` to create a new message.
+ */
+export declare const AcceptRestoreResponseSchema: GenMessage<AcceptRestoreResponse>;
+
+/**
  * @generated from message keyturn.v1.ReplayEntriesRequest
  */
 export declare type ReplayEntriesRequest = Message<"keyturn.v1.ReplayEntriesRequest"> & {
+  /**
+   * Absolute path, on this sidecar's machine, of another sidecar's state directory. Empty: this sidecar's own journal.
+   *
+   * @generated from field: string directory = 1;
+   */
+  directory: string;
 };
 
 /**
@@ -146,9 +218,10 @@ export declare const JournalService: GenService<{
     output: typeof ListEntriesResponseSchema;
   },
   /**
-   * ReplayEntries tries to settle every kept answer again. Idempotent; nothing is sent to a provider.
+   * ReplayEntries tries to settle every kept answer again, of this sidecar or, with a directory, of another instance that
+   * is gone: of a deleted pod's volume. Idempotent; nothing that was sent is sent again.
    *
-   * Errors: UNAVAILABLE (STORE_UNAVAILABLE, KEK_UNAVAILABLE), UNAUTHENTICATED, PERMISSION_DENIED.
+   * Errors: INVALID_ARGUMENT (the directory is no other sidecar's, or that one lives), UNAVAILABLE (STORE_UNAVAILABLE, KEK_UNAVAILABLE), UNAUTHENTICATED, PERMISSION_DENIED.
    *
    * @generated from rpc keyturn.v1.JournalService.ReplayEntries
    */
@@ -156,6 +229,19 @@ export declare const JournalService: GenService<{
     methodKind: "unary";
     input: typeof ReplayEntriesRequestSchema;
     output: typeof ReplayEntriesResponseSchema;
+  },
+  /**
+   * AcceptRestore ends the hold that a store set back to an earlier state is under. What is refreshed from then on may be
+   * a spent token; whom the provider refuses has to authorize again. Replay journals first. Idempotent.
+   *
+   * Errors: UNAVAILABLE (STORE_UNAVAILABLE), UNAUTHENTICATED, PERMISSION_DENIED.
+   *
+   * @generated from rpc keyturn.v1.JournalService.AcceptRestore
+   */
+  acceptRestore: {
+    methodKind: "unary";
+    input: typeof AcceptRestoreRequestSchema;
+    output: typeof AcceptRestoreResponseSchema;
   },
 }>;
 

@@ -9,7 +9,7 @@ import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
  * Describes the file keyturn/v1/journal_service.proto.
  */
 export const file_keyturn_v1_journal_service = /*@__PURE__*/
-  fileDesc("CiBrZXl0dXJuL3YxL2pvdXJuYWxfc2VydmljZS5wcm90bxIKa2V5dHVybi52MSLBAQoMSm91cm5hbEVudHJ5EhIKCmF0dGVtcHRfaWQYASABKAkSEgoKYWNjb3VudF9pZBgCIAEoCRISCgp0b2tlbl9uYW1lGAMgASgJEhAKCHByb3ZpZGVyGAQgASgJEg4KBmNsaWVudBgFIAEoCRISCgpnZW5lcmF0aW9uGAYgASgDEhAKCGluc3RhbmNlGAcgASgJEi0KCWtlZXBfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiFAoSTGlzdEVudHJpZXNSZXF1ZXN0IkAKE0xpc3RFbnRyaWVzUmVzcG9uc2USKQoHZW50cmllcxgBIAMoCzIYLmtleXR1cm4udjEuSm91cm5hbEVudHJ5IhYKFFJlcGxheUVudHJpZXNSZXF1ZXN0IjoKFVJlcGxheUVudHJpZXNSZXNwb25zZRIPCgdzZXR0bGVkGAEgASgFEhAKCHVubWFwcGVkGAIgASgFMrYBCg5Kb3VybmFsU2VydmljZRJOCgtMaXN0RW50cmllcxIeLmtleXR1cm4udjEuTGlzdEVudHJpZXNSZXF1ZXN0Gh8ua2V5dHVybi52MS5MaXN0RW50cmllc1Jlc3BvbnNlElQKDVJlcGxheUVudHJpZXMSIC5rZXl0dXJuLnYxLlJlcGxheUVudHJpZXNSZXF1ZXN0GiEua2V5dHVybi52MS5SZXBsYXlFbnRyaWVzUmVzcG9uc2VCRwoOZGV2LmtleXR1cm4udjFQAVoma2V5dHVybi5kZXYvcHJvdG8va2V5dHVybi92MTtrZXl0dXJudjGqAgpLZXl0dXJuLlYxYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("CiBrZXl0dXJuL3YxL2pvdXJuYWxfc2VydmljZS5wcm90bxIKa2V5dHVybi52MSLBAQoMSm91cm5hbEVudHJ5EhIKCmF0dGVtcHRfaWQYASABKAkSEgoKYWNjb3VudF9pZBgCIAEoCRISCgp0b2tlbl9uYW1lGAMgASgJEhAKCHByb3ZpZGVyGAQgASgJEg4KBmNsaWVudBgFIAEoCRISCgpnZW5lcmF0aW9uGAYgASgDEhAKCGluc3RhbmNlGAcgASgJEi0KCWtlZXBfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiFAoSTGlzdEVudHJpZXNSZXF1ZXN0Im8KE0xpc3RFbnRyaWVzUmVzcG9uc2USKQoHZW50cmllcxgBIAMoCzIYLmtleXR1cm4udjEuSm91cm5hbEVudHJ5Ei0KDHJlc3RvcmVfaG9sZBgCIAEoCzIXLmtleXR1cm4udjEuUmVzdG9yZUhvbGQifgoLUmVzdG9yZUhvbGQSLgoKc2luY2VfdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIaW5zdGFuY2UYAiABKAkSFQoNc2Vlbl9yZXZpc2lvbhgDIAEoAxIWCg5mb3VuZF9yZXZpc2lvbhgEIAEoAyIWChRBY2NlcHRSZXN0b3JlUmVxdWVzdCIXChVBY2NlcHRSZXN0b3JlUmVzcG9uc2UiKQoUUmVwbGF5RW50cmllc1JlcXVlc3QSEQoJZGlyZWN0b3J5GAEgASgJIjoKFVJlcGxheUVudHJpZXNSZXNwb25zZRIPCgdzZXR0bGVkGAEgASgFEhAKCHVubWFwcGVkGAIgASgFMowCCg5Kb3VybmFsU2VydmljZRJOCgtMaXN0RW50cmllcxIeLmtleXR1cm4udjEuTGlzdEVudHJpZXNSZXF1ZXN0Gh8ua2V5dHVybi52MS5MaXN0RW50cmllc1Jlc3BvbnNlElQKDVJlcGxheUVudHJpZXMSIC5rZXl0dXJuLnYxLlJlcGxheUVudHJpZXNSZXF1ZXN0GiEua2V5dHVybi52MS5SZXBsYXlFbnRyaWVzUmVzcG9uc2USVAoNQWNjZXB0UmVzdG9yZRIgLmtleXR1cm4udjEuQWNjZXB0UmVzdG9yZVJlcXVlc3QaIS5rZXl0dXJuLnYxLkFjY2VwdFJlc3RvcmVSZXNwb25zZUJHCg5kZXYua2V5dHVybi52MVABWiZrZXl0dXJuLmRldi9wcm90by9rZXl0dXJuL3YxO2tleXR1cm52MaoCCktleXR1cm4uVjFiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * Describes the message keyturn.v1.JournalEntry.
@@ -33,18 +33,39 @@ export const ListEntriesResponseSchema = /*@__PURE__*/
   messageDesc(file_keyturn_v1_journal_service, 2);
 
 /**
+ * Describes the message keyturn.v1.RestoreHold.
+ * Use `create(RestoreHoldSchema)` to create a new message.
+ */
+export const RestoreHoldSchema = /*@__PURE__*/
+  messageDesc(file_keyturn_v1_journal_service, 3);
+
+/**
+ * Describes the message keyturn.v1.AcceptRestoreRequest.
+ * Use `create(AcceptRestoreRequestSchema)` to create a new message.
+ */
+export const AcceptRestoreRequestSchema = /*@__PURE__*/
+  messageDesc(file_keyturn_v1_journal_service, 4);
+
+/**
+ * Describes the message keyturn.v1.AcceptRestoreResponse.
+ * Use `create(AcceptRestoreResponseSchema)` to create a new message.
+ */
+export const AcceptRestoreResponseSchema = /*@__PURE__*/
+  messageDesc(file_keyturn_v1_journal_service, 5);
+
+/**
  * Describes the message keyturn.v1.ReplayEntriesRequest.
  * Use `create(ReplayEntriesRequestSchema)` to create a new message.
  */
 export const ReplayEntriesRequestSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_journal_service, 3);
+  messageDesc(file_keyturn_v1_journal_service, 6);
 
 /**
  * Describes the message keyturn.v1.ReplayEntriesResponse.
  * Use `create(ReplayEntriesResponseSchema)` to create a new message.
  */
 export const ReplayEntriesResponseSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_v1_journal_service, 4);
+  messageDesc(file_keyturn_v1_journal_service, 7);
 
 /**
  * JournalService shows what this sidecar's disk keeps until the store has it. Admin listener.

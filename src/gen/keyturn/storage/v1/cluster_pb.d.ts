@@ -175,6 +175,54 @@ export declare type JournalMarkRecord = Message<"keyturn.storage.v1.JournalMarkR
 export declare const JournalMarkRecordSchema: GenMessage<JournalMarkRecord>;
 
 /**
+ * The store was set back, and no operator has accepted its state yet.
+ *
+ * @generated from message keyturn.storage.v1.RestoreHoldRecord
+ */
+export declare type RestoreHoldRecord = Message<"keyturn.storage.v1.RestoreHoldRecord"> & {
+  /**
+   * @generated from field: uint32 format = 1;
+   */
+  format: number;
+
+  /**
+   * @generated from field: string operation = 2;
+   */
+  operation: string;
+
+  /**
+   * @generated from field: int64 since_ms = 3;
+   */
+  sinceMs: bigint;
+
+  /**
+   * @generated from field: string instance = 4;
+   */
+  instance: string;
+
+  /**
+   * @generated from field: int64 seen_revision = 5;
+   */
+  seenRevision: bigint;
+
+  /**
+   * @generated from field: int64 found_revision = 6;
+   */
+  foundRevision: bigint;
+
+  /**
+   * @generated from field: keyturn.storage.v1.RestoreReason why = 7;
+   */
+  why: RestoreReason;
+};
+
+/**
+ * Describes the message keyturn.storage.v1.RestoreHoldRecord.
+ * Use `create(RestoreHoldRecordSchema)` to create a new message.
+ */
+export declare const RestoreHoldRecordSchema: GenMessage<RestoreHoldRecord>;
+
+/**
  * Where a rewrap stands.
  *
  * @generated from message keyturn.storage.v1.RewrapMarkRecord
@@ -226,6 +274,33 @@ export declare type RewrapMarkRecord = Message<"keyturn.storage.v1.RewrapMarkRec
  * Use `create(RewrapMarkRecordSchema)` to create a new message.
  */
 export declare const RewrapMarkRecordSchema: GenMessage<RewrapMarkRecord>;
+
+/**
+ * How it became known.
+ *
+ * @generated from enum keyturn.storage.v1.RestoreReason
+ */
+export enum RestoreReason {
+  /**
+   * @generated from enum value: RESTORE_REASON_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: RESTORE_REASON_SET_BACK = 1;
+   */
+  SET_BACK = 1,
+
+  /**
+   * @generated from enum value: RESTORE_REASON_AFTER_RESTORE = 2;
+   */
+  AFTER_RESTORE = 2,
+}
+
+/**
+ * Describes the enum keyturn.storage.v1.RestoreReason.
+ */
+export declare const RestoreReasonSchema: GenEnum<RestoreReason>;
 
 /**
  * Kinds of sealed records that stay.

@@ -8,7 +8,7 @@ import { enumDesc, fileDesc, messageDesc, tsEnum } from "@bufbuild/protobuf/code
  * Describes the file keyturn/storage/v1/cluster.proto.
  */
 export const file_keyturn_storage_v1_cluster = /*@__PURE__*/
-  fileDesc("CiBrZXl0dXJuL3N0b3JhZ2UvdjEvY2x1c3Rlci5wcm90bxISa2V5dHVybi5zdG9yYWdlLnYxIpEBCgxNZW1iZXJSZWNvcmQSDgoGZm9ybWF0GAEgASgNEhEKCW9wZXJhdGlvbhgCIAEoCRIQCghpbnN0YW5jZRgDIAEoCRIMCgRob3N0GAQgASgJEg0KBXJvbGVzGAUgAygJEhUKDXN0YXJ0ZWRfYXRfbXMYBiABKAMSGAoQYXBwbGllZF9yZXZpc2lvbhgHIAEoAyJHChBTaGFyZE93bmVyUmVjb3JkEg4KBmZvcm1hdBgBIAEoDRIRCglvcGVyYXRpb24YAiABKAkSEAoIaW5zdGFuY2UYAyABKAkicAoPQXVkaXRIZWFkUmVjb3JkEg4KBmZvcm1hdBgBIAEoDRIRCglvcGVyYXRpb24YAiABKAkSEAoIaW5zdGFuY2UYAyABKAkSCwoDc2VxGAQgASgDEgwKBGhhc2gYBSABKAkSDQoFYXRfbXMYBiABKAMigQEKEUpvdXJuYWxNYXJrUmVjb3JkEg4KBmZvcm1hdBgBIAEoDRIRCglvcGVyYXRpb24YAiABKAkSEAoIaW5zdGFuY2UYAyABKAkSDAoEaG9zdBgEIAEoCRINCgVhdF9tcxgFIAEoAxIaChJvbGRlc3Rfa2VrX3ZlcnNpb24YBiABKAMivgEKEFJld3JhcE1hcmtSZWNvcmQSDgoGZm9ybWF0GAEgASgNEhEKCW9wZXJhdGlvbhgCIAEoCRISCgp0b192ZXJzaW9uGAMgASgDEg0KBWFmdGVyGAQgASgJEgwKBGRvbmUYBSABKAMSFQoNc3RhcnRlZF9hdF9tcxgGIAEoAxIRCglpbml0aWF0b3IYByABKAkSLAoEa2luZBgIIAEoDjIeLmtleXR1cm4uc3RvcmFnZS52MS5SZXdyYXBLaW5kKmUKClJld3JhcEtpbmQSGwoXUkVXUkFQX0tJTkRfVU5TUEVDSUZJRUQQABIaChZSRVdSQVBfS0lORF9DUkVERU5USUFMEAESHgoaUkVXUkFQX0tJTkRfQ0xJRU5UX1NFQ1JFVFMQAmIGcHJvdG8z");
+  fileDesc("CiBrZXl0dXJuL3N0b3JhZ2UvdjEvY2x1c3Rlci5wcm90bxISa2V5dHVybi5zdG9yYWdlLnYxIpEBCgxNZW1iZXJSZWNvcmQSDgoGZm9ybWF0GAEgASgNEhEKCW9wZXJhdGlvbhgCIAEoCRIQCghpbnN0YW5jZRgDIAEoCRIMCgRob3N0GAQgASgJEg0KBXJvbGVzGAUgAygJEhUKDXN0YXJ0ZWRfYXRfbXMYBiABKAMSGAoQYXBwbGllZF9yZXZpc2lvbhgHIAEoAyJHChBTaGFyZE93bmVyUmVjb3JkEg4KBmZvcm1hdBgBIAEoDRIRCglvcGVyYXRpb24YAiABKAkSEAoIaW5zdGFuY2UYAyABKAkicAoPQXVkaXRIZWFkUmVjb3JkEg4KBmZvcm1hdBgBIAEoDRIRCglvcGVyYXRpb24YAiABKAkSEAoIaW5zdGFuY2UYAyABKAkSCwoDc2VxGAQgASgDEgwKBGhhc2gYBSABKAkSDQoFYXRfbXMYBiABKAMigQEKEUpvdXJuYWxNYXJrUmVjb3JkEg4KBmZvcm1hdBgBIAEoDRIRCglvcGVyYXRpb24YAiABKAkSEAoIaW5zdGFuY2UYAyABKAkSDAoEaG9zdBgEIAEoCRINCgVhdF9tcxgFIAEoAxIaChJvbGRlc3Rfa2VrX3ZlcnNpb24YBiABKAMiuQEKEVJlc3RvcmVIb2xkUmVjb3JkEg4KBmZvcm1hdBgBIAEoDRIRCglvcGVyYXRpb24YAiABKAkSEAoIc2luY2VfbXMYAyABKAMSEAoIaW5zdGFuY2UYBCABKAkSFQoNc2Vlbl9yZXZpc2lvbhgFIAEoAxIWCg5mb3VuZF9yZXZpc2lvbhgGIAEoAxIuCgN3aHkYByABKA4yIS5rZXl0dXJuLnN0b3JhZ2UudjEuUmVzdG9yZVJlYXNvbiK+AQoQUmV3cmFwTWFya1JlY29yZBIOCgZmb3JtYXQYASABKA0SEQoJb3BlcmF0aW9uGAIgASgJEhIKCnRvX3ZlcnNpb24YAyABKAMSDQoFYWZ0ZXIYBCABKAkSDAoEZG9uZRgFIAEoAxIVCg1zdGFydGVkX2F0X21zGAYgASgDEhEKCWluaXRpYXRvchgHIAEoCRIsCgRraW5kGAggASgOMh4ua2V5dHVybi5zdG9yYWdlLnYxLlJld3JhcEtpbmQqbgoNUmVzdG9yZVJlYXNvbhIeChpSRVNUT1JFX1JFQVNPTl9VTlNQRUNJRklFRBAAEhsKF1JFU1RPUkVfUkVBU09OX1NFVF9CQUNLEAESIAocUkVTVE9SRV9SRUFTT05fQUZURVJfUkVTVE9SRRACKmUKClJld3JhcEtpbmQSGwoXUkVXUkFQX0tJTkRfVU5TUEVDSUZJRUQQABIaChZSRVdSQVBfS0lORF9DUkVERU5USUFMEAESHgoaUkVXUkFQX0tJTkRfQ0xJRU5UX1NFQ1JFVFMQAmIGcHJvdG8z");
 
 /**
  * Describes the message keyturn.storage.v1.MemberRecord.
@@ -39,17 +39,38 @@ export const JournalMarkRecordSchema = /*@__PURE__*/
   messageDesc(file_keyturn_storage_v1_cluster, 3);
 
 /**
+ * Describes the message keyturn.storage.v1.RestoreHoldRecord.
+ * Use `create(RestoreHoldRecordSchema)` to create a new message.
+ */
+export const RestoreHoldRecordSchema = /*@__PURE__*/
+  messageDesc(file_keyturn_storage_v1_cluster, 4);
+
+/**
  * Describes the message keyturn.storage.v1.RewrapMarkRecord.
  * Use `create(RewrapMarkRecordSchema)` to create a new message.
  */
 export const RewrapMarkRecordSchema = /*@__PURE__*/
-  messageDesc(file_keyturn_storage_v1_cluster, 4);
+  messageDesc(file_keyturn_storage_v1_cluster, 5);
+
+/**
+ * Describes the enum keyturn.storage.v1.RestoreReason.
+ */
+export const RestoreReasonSchema = /*@__PURE__*/
+  enumDesc(file_keyturn_storage_v1_cluster, 0);
+
+/**
+ * How it became known.
+ *
+ * @generated from enum keyturn.storage.v1.RestoreReason
+ */
+export const RestoreReason = /*@__PURE__*/
+  tsEnum(RestoreReasonSchema);
 
 /**
  * Describes the enum keyturn.storage.v1.RewrapKind.
  */
 export const RewrapKindSchema = /*@__PURE__*/
-  enumDesc(file_keyturn_storage_v1_cluster, 0);
+  enumDesc(file_keyturn_storage_v1_cluster, 1);
 
 /**
  * Kinds of sealed records that stay.

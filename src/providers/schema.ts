@@ -309,7 +309,7 @@ export const providerFile = z.strictObject({
     .optional()
     .meta({
       description:
-        "keep: the old value stays even when a new one comes. forget: dropped when it does not come.",
+        "keep: the old value stays even when a new one comes; of access_token, so that a refresh only makes it live longer. forget: dropped when it does not come.",
     }),
   errors: expression.optional().meta({
     description: "Over {status, headers, body}: {class, code, message, retryAfter (seconds), clientFault}.",

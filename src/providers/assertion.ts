@@ -14,6 +14,8 @@ export interface Asserting {
   /** A secret or a private key; what INVALID_REQUEST says when there is none. */
   readonly key: string | undefined;
   readonly missing: string;
+  /** Whose key it is, for errors: `client`, or a field of the customer's. */
+  readonly field: string;
   readonly keyId: string | undefined;
   /** Where the file is silent. */
   readonly defaults: {
@@ -32,7 +34,7 @@ export interface Asserting {
  */
 export function signedAssertion(of: Asserting): string {
   const { plan, lookup, values, defaults } = of;
-  if (of.key === undefined) throw invalid("client", of.missing);
+  if (of.key === undefined) throw invalid(of.field, of.missing);
   const text = (what: string, value: AssertionPlan["issuer"]) =>
     resolveText(`assertion.${what}`, value, lookup, values);
   const issuedAt = Math.floor(of.nowMs / 1_000);
@@ -56,7 +58,7 @@ export function signedAssertion(of: Asserting): string {
     });
   } catch (error) {
     if (error instanceof TypeError)
-      throw invalid("client", `an assertion cannot be signed: ${error.message}`);
+      throw invalid(of.field, `an assertion cannot be signed: ${error.message}`);
     throw error;
   }
 }

@@ -138,6 +138,7 @@ function proveClient(
     lookup,
     values,
     key: isShared ? client.secret : client.privateKey,
+    field: "client",
     missing: isShared ? "has no active secret to sign with" : "has no private key to sign with",
     keyId: isShared ? undefined : client.keyId,
     defaults: { issuer: client.id, subject: client.id, audience: `${url.origin}${url.pathname}` },

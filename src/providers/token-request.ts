@@ -170,8 +170,8 @@ function assertionOf(
     lookup,
     values: all,
     key: typeof own === "string" ? own : undefined,
-    missing:
-      key.of === "client" ? "has no private key to sign with" : `the account's ${key.field} is missing`,
+    missing: "the key to sign with is missing",
+    field: key.of === "client" ? "client" : `credential.secrets.${key.field}`,
     keyId: key.of === "client" ? client?.keyId : undefined,
     defaults: { issuer: client?.id, subject: undefined, audience: undefined },
     nowMs,

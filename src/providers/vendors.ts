@@ -83,10 +83,18 @@ function rulesOf(provider: Provider, slot: string | undefined): RefreshRules {
     canVerify: provider.verification !== undefined,
     tokenNames: provider.tokenNames,
     mintsFrom: token?.mint === undefined ? undefined : token.customerFields,
+    signsWith: token && signingField(token),
     steps: Math.max(1, ...ways.map((steps) => steps.length)),
     showsCertificate: token?.showsCertificate === true,
     needsClient: token === undefined || needsClient(token),
   };
+}
+
+/** The customer's field that holds a private key, not a secret shared with the provider. */
+function signingField({ mint = [] }: TokenPlan): string | undefined {
+  const assertion = mint[0]?.assertion;
+  const isShared = assertion?.algorithm?.startsWith("HS") === true;
+  return assertion?.key.of === "customer" && !isShared ? assertion.key.field : undefined;
 }
 
 function needsClient(token: TokenPlan): boolean {

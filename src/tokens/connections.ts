@@ -17,6 +17,7 @@ import { answerContext } from "./contexts.ts";
 import type { Credential } from "./credential.ts";
 import { Draft, slotEvent } from "./draft.ts";
 import type { Exchanges } from "./exchanges.ts";
+import { heldAs } from "./held-as.ts";
 import type { JournalEntry } from "./journal.ts";
 import type { Known } from "./known.ts";
 import { EAR_MS, STORE_PATIENCE_MS } from "./limits.ts";
@@ -298,12 +299,10 @@ export class Connections {
     const { account, entry, client } = await this.#subject(wanted, permit);
     if (client !== undefined) requireUsable(client.record);
     const nowMs = this.#world.clock.now();
-    const given = this.#world.consents.credential(
-      account.provider,
-      wanted.secrets,
-      nowMs,
-      wanted.expiresAtMs,
-    );
+    const { provider } = account;
+    const { secrets, expiresAtMs } = wanted;
+    const asked = this.#world.consents.credential(provider, secrets, nowMs, expiresAtMs);
+    const given = heldAs(DEFAULT_SLOT, asked, this.#world.vendors.rules(provider));
     const context: VendorContext = {
       account: { ...account, fields: { ...account.fields, ...wanted.fields } },
       slot: DEFAULT_SLOT,

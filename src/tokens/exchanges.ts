@@ -16,6 +16,12 @@ import type { Snapshot } from "./snapshot.ts";
 import type { RawAnswer, SendResult, VendorContext } from "./vendor.ts";
 import { OWN_WORK, type World } from "./world.ts";
 
+/** What stopped a request from being made, in a word that explains it. */
+function faultCode({ reason, metadata, violations }: KeyturnError): string {
+  const [violation] = violations;
+  return metadata["cause"] ?? (violation === undefined ? reason : `${reason} ${violation.field}`);
+}
+
 /** Everything an exchange will need of the KEK and the disk, had before anything is sent. */
 export interface Ready {
   readonly attemptId: string;
@@ -153,7 +159,7 @@ export class Exchanges {
       outcome = {
         kind: "refused",
         class: "fix_configuration",
-        code: error.metadata["cause"] ?? error.reason,
+        code: faultCode(error),
         message: error.message,
         rule: "request",
         retryAfterMs: undefined,

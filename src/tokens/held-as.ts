@@ -1,10 +1,11 @@
 import { invalid } from "../errors.ts";
 import { activeVersion, type Credential, type MintingSecrets } from "./credential.ts";
+import { signingKeyOf } from "./signing-key.ts";
 import type { RefreshRules } from "./vendor.ts";
 
 /**
  * A credential as it is stored for the token `slot`: a key or password from which this provider's tokens are minted is
- * kept as that. INVALID_REQUEST when the provider's accounts have no such token, or it takes other secrets.
+ * kept as that. INVALID_REQUEST when the provider's accounts have no such token, it takes other secrets, or a key is none.
  */
 export function heldAs(slot: string, credential: Credential, rules: RefreshRules | undefined): Credential {
   const names = rules?.tokenNames;
@@ -24,6 +25,9 @@ export function heldAs(slot: string, credential: Credential, rules: RefreshRules
     const known = rules.mintsFrom.length === 0 ? "nothing" : rules.mintsFrom.join(", ");
     throw invalid(`credential.secrets.${unknown}`, `this provider's tokens are minted from ${known}`);
   }
+  const signing = rules.signsWith === undefined ? undefined : source?.[rules.signsWith];
+  const key = signing === undefined ? undefined : signingKeyOf(signing.reveal());
+  if (typeof key === "string") throw invalid(`credential.secrets.${rules.signsWith}`, `must be ${key}`);
   return source === undefined ? { kind: "unminted" } : { kind: "unminted", source };
 }
 

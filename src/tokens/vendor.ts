@@ -25,6 +25,8 @@ export interface RefreshRules {
   readonly tokenNames?: readonly string[];
   /** Tokens are minted from these secrets of the customer's, which are kept. Absent: they are not. */
   readonly mintsFrom?: readonly string[] | undefined;
+  /** Which of `mintsFrom` is a private key that signs. Absent: none. */
+  readonly signsWith?: string | undefined;
   /** How many answers one exchange has at most. Absent: one. */
   readonly steps?: number;
   /** The OAuth client's certificate is shown on every connection to the provider. */

@@ -70,6 +70,11 @@ describe("tokens minted from what the customer gave, without an OAuth client", (
     const faults = [
       ["self-signed", { key_id: "K1", issuer_id: "I1" }, "credential.secrets.private_key"],
       ["password-login", { username: "a", password: "b", otp: "c" }, "credential.secrets.otp"],
+      [
+        "self-signed",
+        { key_id: "K1", issuer_id: "I1", private_key: "no key" },
+        "credential.secrets.private_key",
+      ],
       ["public-client", { anything: "x" }, "credential.secrets"],
     ] as const;
     for (const [provider, values, field] of faults) {

@@ -84,12 +84,18 @@ export function identityFacts(account: Account, nowMs: number): readonly Fact[] 
   ];
 }
 
+function expiryText({ expireTime, generation }: Slot, nowMs: number): string | undefined {
+  // What is minted when somebody asks has ended since ever.
+  if (expireTime?.seconds === 0n) return "not minted yet";
+  return both(expireTime, nowMs) ?? (generation === 0n ? undefined : "never");
+}
+
 /** One token of it: its dates and what is planned. */
 export function slotFacts(slot: Slot, nowMs: number): readonly Fact[] {
   const planned = slot.refreshable ? "not planned" : "cannot be refreshed";
   return [
     ["status", statusName(slot.status), statusColour(slot.status)],
-    ["expires", both(slot.expireTime, nowMs) ?? (slot.generation === 0n ? undefined : "never")],
+    ["expires", expiryText(slot, nowMs)],
     ["next refresh", both(slot.nextRefreshTime, nowMs) ?? planned],
     ["refresh token ends", both(slot.refreshTokenExpireTime, nowMs)],
     ["credential ends", both(slot.credentialExpireTime, nowMs)],

@@ -18,7 +18,7 @@ export function systemResolve(): Resolve {
 
   return (host) => {
     if (host === "localhost" || host.endsWith(".localhost")) return Promise.resolve(["127.0.0.1", "::1"]);
-    // getaddrinfo takes one of libuv's few threads for as long as it hangs: one per name, not one per request.
+    // getaddrinfo takes one of libuv's few workers for as long as it hangs: one per name, not one per request.
     const running = asking.get(host) ?? ask(host);
     asking.set(host, running);
     return running;

@@ -38,6 +38,7 @@ export class Compiler {
   readonly fields = new Map<string, FieldRule>();
   readonly #allowLoopback: boolean;
   readonly #hosts: Template[] = [];
+  readonly #expressions = new Map<string, ReturnType<typeof compileExpression>>();
   readonly #answerFields = new Map<string, string>();
 
   constructor(allowLoopback: boolean) {
@@ -84,7 +85,9 @@ export class Compiler {
   }
 
   expression(path: Path, source: string): Expression {
-    const compiled = compileExpression(source);
+    // The file's own rules are part of each of its requests' answers, and are the same in all of them.
+    const compiled = this.#expressions.get(source) ?? compileExpression(source);
+    this.#expressions.set(source, compiled);
     if (!isFault(compiled)) return compiled;
     this.fault(path, compiled.message, compiled.position);
     return NEVER;

@@ -76,15 +76,22 @@ export function readDocument<T>(
       };
 }
 
+// A schema never changes, and writing it out takes as long as reading a hundred files.
+const namesOf = new WeakMap<z.ZodType, readonly string[]>();
+
 /** Every member that the shape has anywhere. */
 function memberNames(schema: z.ZodType): readonly string[] {
+  const known = namesOf.get(schema);
+  if (known !== undefined) return known;
   const names = new Set<string>();
   JSON.stringify(z.toJSONSchema(schema, { io: "input" }), (key, value: unknown) => {
     if (key === "properties" && typeof value === "object" && value !== null)
       for (const name of Object.keys(value)) names.add(name);
     return value;
   });
-  return [...names];
+  const all = [...names];
+  namesOf.set(schema, all);
+  return all;
 }
 
 export function wholeFile(file: string, message: string): Fault {

@@ -5,9 +5,11 @@ import { Bench, type Benchmark } from "./bench.ts";
 import { buildBundles } from "./bundles.ts";
 import { checkBenchmark } from "./check.ts";
 import { coldStartBenchmark } from "./cold-start.ts";
+import { envoyBenchmark } from "./envoy.ts";
 import { eventLoopBenchmark } from "./event-loop.ts";
 import { type Results, table } from "./figure.ts";
 import { getTokenBenchmark } from "./get-token.ts";
+import { httpBenchmark } from "./http.ts";
 import { kekBenchmark } from "./kek.ts";
 import { memoryBenchmark } from "./memory.ts";
 import { providerFilesBenchmark } from "./provider-files.ts";
@@ -18,6 +20,8 @@ import { waitersBenchmark } from "./waiters.ts";
 const ALL: readonly Benchmark[] = [
   getTokenBenchmark,
   checkBenchmark,
+  envoyBenchmark,
+  httpBenchmark,
   waitersBenchmark,
   eventLoopBenchmark,
   coldStartBenchmark,

@@ -77,7 +77,7 @@ export async function listenHttp(
     });
   });
   await new Promise<void>((resolve, reject) => {
-    http1.once("error", (error) =>
+    http1.on("error", (error) =>
       reject(invalid("listeners.http", `cannot listen on ${host}:${port}: ${error.message}`)),
     );
     http1.listen(port, host, resolve);

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { Authorization } from "../../../src/gen/envoy/service/auth/v3/external_auth_pb.js";
@@ -208,6 +208,13 @@ describe("Envoy's caller token", () => {
       expect(reasonIn(answer)).toBe("CALLER_NOT_ALLOWED");
     }
     expect(at.api.seen).toHaveLength(1);
+    await at.end();
+    const folder = join(at.stateDir, "audit");
+    const trail = readdirSync(folder).map((name) => readFileSync(join(folder, name), "utf8"));
+    const opened = trail.flatMap((text) => text.split("\n")).filter((line) => line.includes("token.open"));
+    expect(opened.map((line) => JSON.parse(line))).toMatchObject([
+      { account: "acme", caller: "envoy", purpose: "authz", count: 1 },
+    ]);
   });
 
   it("may send only so many requests a second", async () => {

@@ -121,6 +121,33 @@ describe("the HTTP listener", () => {
     expect(seen).toEqual(["acme"]);
   });
 
+  it("carries a proxied call, whole over JSON and streamed over HTTP/2", async () => {
+    const at = shared;
+    const path = "/keyturn.v1.CredentialService/Proxy";
+    const whole = await post(at.url, path, '{"account_id":"acme","method":"GET","path":"/api/me"}');
+    expect(whole).toMatchObject({ status: 200, body: { status: 200 } });
+    expect(Buffer.from(String(whole.body.body), "base64").toString()).toContain('"subject":"acme"');
+    const client = createClient(
+      CredentialService,
+      createConnectTransport({ baseUrl: at.url, httpVersion: "2" }),
+    );
+    const head = { accountId: "acme", method: "GET", path: "/api/me" };
+    const asked = (async function* () {
+      yield { part: { case: "head" as const, value: head } };
+    })();
+    const parts: string[] = [];
+    for await (const { part } of client.proxyStream(asked)) parts.push(part.case ?? "none");
+    expect(parts).toEqual(["head", "chunk"]);
+    const big = (async function* () {
+      yield { part: { case: "head" as const, value: { ...head, method: "POST" } } };
+      yield { part: { case: "chunk" as const, value: new Uint8Array(5_000_000) } };
+    })();
+    const refused = await (async () => {
+      for await (const _ of client.proxyStream(big));
+    })().catch(ConnectError.from);
+    expect((refused as ConnectError).findDetails(ErrorInfoSchema)[0]?.reason).toBe("BODY_TOO_LARGE");
+  });
+
   it("takes grpc-js too", async () => {
     const at = shared;
     const caller = new Caller(at.targets.http ?? "");

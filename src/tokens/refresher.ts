@@ -1,5 +1,5 @@
 import { isReason, KeyturnError } from "../errors.ts";
-import type { SlotKey } from "./account.ts";
+import type { Account, SlotKey } from "./account.ts";
 import { breakerOf, isProbing, PROBE_EVERY_MS } from "./breaker.ts";
 import type { Held } from "./commit.ts";
 import { type Decision, type Doubt, decide } from "./decide.ts";
@@ -17,8 +17,8 @@ import {
   STORE_PATIENCE_MS,
 } from "./limits.ts";
 import { openContext } from "./opening.ts";
-import { Blocks, capsOf, freeBlock, freePermit } from "./permits.ts";
-import { key } from "./records.ts";
+import { Blocks, type BudgetTake, capsOf, freeBlock, freePermit, Picks } from "./permits.ts";
+import { type KeyOf, key } from "./records.ts";
 import { settle } from "./settle.ts";
 import {
   type ClientKey,
@@ -42,6 +42,13 @@ interface HeldLock {
   readonly untilBootMs: number;
 }
 
+/** What the caps have room for: a place, and a send of a block that is taken now or has been. */
+interface Room {
+  readonly permit: KeyOf<"permit"> | undefined;
+  readonly take: BudgetTake | undefined;
+  readonly blockUntilMs: number | undefined;
+}
+
 type Step =
   | { readonly kind: "done" }
   | { readonly kind: "refused"; readonly error: KeyturnError }
@@ -57,6 +64,7 @@ export class Refresher {
   readonly #gates: Gates;
   readonly #exchanges: Exchanges;
   readonly #blocks = new Blocks();
+  readonly #picks: Picks;
   readonly #flights = new Map<string, Flight>();
   /** Locks of this process that are not void yet. */
   readonly #ownLocks = new Set<string>();
@@ -68,6 +76,7 @@ export class Refresher {
     this.#known = known;
     this.#gates = gates;
     this.#exchanges = exchanges;
+    this.#picks = new Picks(world.random);
   }
 
   /** The one flight for a slot: joined when there is one. No caller's deadline reaches in here. */
@@ -265,7 +274,7 @@ export class Refresher {
     const rules = this.#world.vendors.rules(snapshot.client.provider, snapshot.key.slot);
     const caps = capsOf(snapshot, rules);
     const isBulk = flight.priority === "bulk";
-    const permit = freePermit(snapshot, caps.maxConcurrent, isBulk);
+    const permit = freePermit(snapshot, caps.maxConcurrent, isBulk, this.#picks);
     const blockUntilMs =
       caps.budget === undefined
         ? undefined
@@ -273,15 +282,30 @@ export class Refresher {
     const take =
       caps.budget === undefined || blockUntilMs !== undefined
         ? undefined
-        : freeBlock(snapshot, caps.budget, isBulk);
-    if (permit === "none" || take === "none") {
-      const forMs = CLOSED_FOR_MS * (1 + this.#world.random());
-      // What bulk work has to leave is there for others: their gate stays open.
-      if (isBulk) return { kind: "again", afterMs: forMs };
-      this.#gates.close(snapshot.client, forMs);
-      return { kind: "again" };
+        : freeBlock(snapshot, caps.budget, isBulk, this.#picks);
+    try {
+      if (permit === "none" || take === "none") {
+        const forMs = CLOSED_FOR_MS * (1 + this.#world.random());
+        // What bulk work has to leave is there for others: their gate stays open.
+        if (isBulk) return { kind: "again", afterMs: forMs };
+        this.#gates.close(snapshot.client, forMs);
+        return { kind: "again" };
+      }
+      return await this.#attempt(flight, lock, snapshot, account, { permit, take, blockUntilMs });
+    } finally {
+      if (permit !== "none") this.#picks.letGo(permit);
+      if (take !== "none") this.#picks.letGo(take?.at);
     }
+  }
 
+  /** Prepares, and writes down that it is about to send; the exchange itself then goes on by itself. */
+  async #attempt(
+    flight: Flight,
+    lock: HeldLock,
+    snapshot: Snapshot,
+    account: Account,
+    { permit, take, blockUntilMs }: Room,
+  ): Promise<Step> {
     const context = await openContext(this.#world.sealer, snapshot, OWN_WORK);
     const ready = await this.#exchanges.prepare(snapshot, account, this.#world.newId());
     try {
@@ -377,7 +401,7 @@ function attemptDraft(
   held: Held,
   kekVersion: number,
   world: World,
-  take: Exclude<ReturnType<typeof freeBlock>, "none"> | undefined,
+  take: BudgetTake | undefined,
 ): Draft {
   const { accountId, slot } = snapshot.key;
   const { provider, client } = snapshot.client;

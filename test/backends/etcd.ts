@@ -10,6 +10,8 @@ export interface EtcdOptions {
   readonly part?: Part;
   /** 1, or 3 for a cluster. */
   readonly members?: number;
+  /** Waits for the disk with every write. Without it what is written survives kill -9, and not a power cut. */
+  readonly isDurable?: boolean;
   /** Further flags of every member, such as `--quota-backend-bytes=…` or TLS files. */
   readonly flags?: readonly string[];
   /** `https` when the flags give the clients' side a certificate; readiness is then only that the port is open. */
@@ -50,7 +52,7 @@ export interface Etcd {
 
 /** Starts etcd and waits until it answers. Close what it returns: `await using etcd = await startEtcd()` does. */
 export async function startEtcd(options: EtcdOptions = {}): Promise<Etcd> {
-  const { part = ETCD, members: count = 1, flags = [], scheme = "http" } = options;
+  const { part = ETCD, members: count = 1, flags = [], scheme = "http", isDurable = false } = options;
   const isReady = options.isReady ?? isHealthy;
   const binary = binaryOf(part);
   const folder = mkdtempSync(join(tmpdir(), "keyturn-etcd-"));
@@ -75,10 +77,10 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<Etcd> {
         `--initial-cluster=${cluster}`,
         "--initial-cluster-state=new",
         "--log-level=warn",
-        // Durable against kill -9, which is what tests do; not against a power cut.
-        "--unsafe-no-fsync",
+        // 3.4 does not know it.
+        ...(isDurable || part !== ETCD ? [] : ["--unsafe-no-fsync"]),
         ...flags,
-      ].filter((flag) => part === ETCD || flag !== "--unsafe-no-fsync"),
+      ],
       () => isReady(url),
     );
   const running: Running[] = await Promise.all(names.map(begin));

@@ -36,13 +36,22 @@ export const coldStartBenchmark: Benchmark = {
   },
 };
 
-async function toFirstAnswer({ keyturn, keyturnFlags }: Bundles, stateDir: string): Promise<number> {
+/** From the process's start to its first answer, in milliseconds; `set` are further configuration keys. */
+export async function toFirstAnswer(
+  { keyturn, keyturnFlags }: Bundles,
+  stateDir: string,
+  {
+    id = ID,
+    set: further = {},
+  }: { readonly id?: string; readonly set?: Readonly<Record<string, string>> } = {},
+): Promise<number> {
   const socket = join(stateDir, "d.sock");
   rmSync(socket, { force: true });
   const set = [
     `state_dir=${stateDir}`,
     `listeners.data.socket=${socket}`,
     `listeners.admin.socket=${join(stateDir, "a.sock")}`,
+    ...Object.entries(further).map(([name, value]) => `${name}=${value}`),
   ];
   const server = new ServerProcess([keyturn, "serve", ...set.flatMap((each) => ["--set", each])], {
     isProbed: false,
@@ -51,7 +60,7 @@ async function toFirstAnswer({ keyturn, keyturnFlags }: Bundles, stateDir: strin
   try {
     while (!(await accepts(socket))) await new Promise((resolve) => setTimeout(resolve, 1));
     const line = new Line(socket);
-    await answered(line, frameOf({ accountId: ID }));
+    await answered(line, frameOf({ accountId: id }));
     const tookMs = performance.now() - server.startedMs;
     line.close();
     return tookMs;

@@ -61,12 +61,12 @@ function putCap({ admin }: Sidecar, maxConcurrent: number) {
 }
 
 /** A request that says the token in hand was rejected, which makes the sidecar refresh it. */
-async function rejecting(line: Line | undefined, accountId: string): Promise<Buffer> {
+export async function rejecting(line: Line | undefined, accountId: string): Promise<Buffer> {
   const answer = await asked(line, frameOf({ accountId }));
   return frameOf({ accountId, rejectedRevision: fromBinary(GetTokenResponseSchema, answer).revision });
 }
 
-function asked(line: Line | undefined, frame: Buffer): Promise<Buffer> {
+export function asked(line: Line | undefined, frame: Buffer): Promise<Buffer> {
   if (line === undefined) throw new Error("there is no line");
   return answered(line, frame);
 }

@@ -4,6 +4,7 @@ import { accountsBenchmark } from "./accounts.ts";
 import { Bench, type Benchmark } from "./bench.ts";
 import { buildBundles } from "./bundles.ts";
 import { checkBenchmark } from "./check.ts";
+import { clusterBenchmark } from "./cluster.ts";
 import { coldStartBenchmark } from "./cold-start.ts";
 import { envoyBenchmark } from "./envoy.ts";
 import { eventLoopBenchmark } from "./event-loop.ts";
@@ -28,6 +29,7 @@ const ALL: readonly Benchmark[] = [
   memoryBenchmark,
   accountsBenchmark,
   refreshesBenchmark,
+  clusterBenchmark,
   kekBenchmark,
   providerFilesBenchmark,
   readingsBenchmark,

@@ -1,9 +1,13 @@
 import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { beforeAll, describe, it } from "vitest";
+import { systemClock } from "../../src/clock.ts";
 import { AccountService } from "../../src/gen/keyturn/v1/account_service_pb.js";
 import { CredentialService } from "../../src/gen/keyturn/v1/credential_service_pb.js";
+import { openEtcdStore } from "../../src/store/etcd/open.ts";
+import { key } from "../../src/tokens/records.ts";
 import { afterAllTests, type Cluster, cluster } from "./cluster.ts";
 import { reasonOf } from "./harness.ts";
 import type { Moment } from "./stopped-sidecar.ts";
@@ -44,6 +48,37 @@ async function holder(accountId: string, moment: Moment) {
   while (!existsSync(join(stateDir, "stopped"))) await delay(20);
   return { ...serving, answer };
 }
+
+describe.concurrent("a lock that nobody will give back", () => {
+  /** A lock as its write has left it that landed after its sender had given up waiting. */
+  async function ghost(accountId: string, instance: string): Promise<void> {
+    const access = { endpoints: one.etcd.urls, tls: undefined, login: undefined };
+    const clock = systemClock();
+    const opened = await openEtcdStore({ access, environment: "development", clock });
+    const at = key("lock", accountId, "default");
+    const value = { lockId: "ghost", instance, notAfterMs: clock.now() + 30_000 };
+    const writes = [{ put: at, value, ttlMs: 35_000 }];
+    await opened.store.write({ nonce: "ghost", expect: [], writes, events: [], reads: [] });
+    await opened.close();
+  }
+
+  it("delays nobody when its sidecar is gone", async ({ expect }) => {
+    await one.connect("gone");
+    await ghost("gone", "a sidecar that was here");
+    const startMs = Date.now();
+    expect(await ask("gone")).toMatch(/^sim_at_/);
+    expect(Date.now() - startMs).toBeLessThan(5_000);
+  });
+
+  it("delays nobody beyond thirty seconds when its sidecar lives", async ({ expect }) => {
+    await one.connect("ghostly");
+    await ghost("ghostly", await instanceOf("s1"));
+    const startMs = Date.now();
+    expect(await ask("ghostly", 0)).toMatch(/^sim_at_/);
+    expect(Date.now() - startMs).toBeLessThan(33_000);
+    expect(sent("ghostly")).toBe(1);
+  }, 60_000);
+});
 
 describe.concurrent("a holder that is stopped past its lock", () => {
   it("before it has sent does not send when it resumes, and nobody waits for it any longer", async ({
@@ -112,6 +147,10 @@ describe.concurrent("a holder that is stopped past its lock", () => {
     expect(sent("doubtful")).toBe(2);
   }, 130_000);
 });
+
+async function instanceOf(name: string): Promise<string> {
+  return (await readFile(join(one.settings(name).stateDir, "instance"), "utf8")).trim();
+}
 
 /** A holder of a valid token's refresh, which an operator has asked for. */
 async function holderRefreshing(accountId: string) {

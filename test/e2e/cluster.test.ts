@@ -1,6 +1,7 @@
 import type { ClientReadableStream } from "@grpc/grpc-js";
 import { beforeAll, describe, expect, it } from "vitest";
 import { AccountService } from "../../src/gen/keyturn/v1/account_service_pb.js";
+import { ConnectionService } from "../../src/gen/keyturn/v1/connection_service_pb.js";
 import { CredentialService } from "../../src/gen/keyturn/v1/credential_service_pb.js";
 import { EventService, type WatchEventsResponse } from "../../src/gen/keyturn/v1/event_service_pb.js";
 import { afterAllTests, type Cluster, cluster, times } from "./cluster.ts";
@@ -63,6 +64,23 @@ describe("several sidecars over one etcd and one Vault", () => {
       one.simulator.history().find(({ subject }) => subject === name),
     );
     expect(Math.abs((left?.arrivedAtMs ?? 0) - (right?.arrivedAtMs ?? 0))).toBeLessThan(1_500);
+  });
+
+  it("complete at one what was started at another", async () => {
+    const { startAuthorization, completeAuthorization } = ConnectionService.method;
+    const started = await sidecar(1).data.call(startAuthorization, {
+      accountId: "connected",
+      provider: "simulator",
+      client: "main",
+      tenant: "acme",
+      redirectUri: "https://app.example/callback",
+      fields: { port: String(one.simulator.port) },
+    });
+    const { browserBinding } = started;
+    const consent = await fetch(started.authorizationUrl, { redirect: "manual" });
+    const callbackUrl = consent.headers.get("location") ?? "";
+    await sidecar(2).data.call(completeAuthorization, { callbackUrl, browserBinding });
+    expect(await ask(3, "connected")).toBe("");
   });
 
   it("refuse a disabled and a deleted account within two seconds, wherever it was warm", async () => {

@@ -355,7 +355,8 @@ function saysItsEnd(credential: Credential): boolean {
   return credential.expiresAtMs !== undefined && credential.expiresAtMs !== credential.issuedAtMs;
 }
 
-function checkLabels(labels: Readonly<Record<string, string>>): void {
+/** INVALID_REQUEST when there are too many, or too much of them. */
+export function checkLabels(labels: Readonly<Record<string, string>>): void {
   const entries = Object.entries(labels);
   if (entries.length > MAX_LABELS) throw invalid("labels", `at most ${MAX_LABELS}`);
   const bytes = entries.reduce(

@@ -62,6 +62,18 @@ export function grantFault(account: Account, grant: Exclude<Grant, { kind: "gran
   }
 }
 
+/** Why a customer's secret mints no token. */
+export function mintFault(account: Account, grant: Exclude<Grant, { kind: "granted" }>): KeyturnError {
+  const isRefused = grant.kind === "refused" && grant.class === "reauth";
+  if (!isRefused) return grantFault(account, grant);
+  const code = grant.code === undefined ? {} : { provider_code: grant.code };
+  return new KeyturnError(
+    "AUTHORIZATION_DENIED",
+    "The provider does not accept this secret; nothing was stored.",
+    { metadata: { ...about(account), ...code, cause: "secret_refused" } },
+  );
+}
+
 /** Why a connection that the provider granted cannot be stored. */
 export function introductionFault(
   account: Account,

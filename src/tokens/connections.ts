@@ -1,7 +1,6 @@
-import type { Clock } from "../clock.ts";
-import { invalid, KeyturnError, withMetadata } from "../errors.ts";
+import { invalid, isReason, KeyturnError, withMetadata } from "../errors.ts";
 import { type Account, DEFAULT_SLOT, isAccountId } from "./account.ts";
-import type { Accounts } from "./accounts.ts";
+import { type Accounts, checkLabels } from "./accounts.ts";
 import { answerFromBytes, type KeptAnswer } from "./answer.ts";
 import {
   AUTHORIZATION_TTL_MS,
@@ -12,7 +11,7 @@ import {
 } from "./authorizations.ts";
 import { requireCallbackOf, stateOf } from "./callback-url.ts";
 import { type Connected, ConnectedWriter } from "./connected.ts";
-import { grantFault, introductionFault, replyFault } from "./connection-faults.ts";
+import { grantFault, introductionFault, mintFault, replyFault } from "./connection-faults.ts";
 import { answerContext } from "./contexts.ts";
 import type { Credential } from "./credential.ts";
 import { Draft, slotEvent } from "./draft.ts";
@@ -279,9 +278,7 @@ export class Connections {
       try {
         return await work();
       } catch (error) {
-        const mayPass =
-          storeIsAway(error) || (error instanceof KeyturnError && error.reason === "KEK_UNAVAILABLE");
-        if (!mayPass) throw error;
+        if (!mayPass(error)) throw error;
         await this.#world.clock.sleep(pauseMs, gone);
       }
     }
@@ -349,15 +346,24 @@ export class Connections {
   async #minted(context: VendorContext): Promise<Credential> {
     const { vendors, clock } = this.#world;
     const answers: RawAnswer[] = [];
-    const ear = AbortSignal.any([this.#exchanges.gone, timeoutOf(clock, EAR_MS)]);
-    for (;;) {
-      const sent = await vendors.exchange(context, () => true, ear, answers);
-      if (sent.kind !== "answer") throw grantFault(context.account, sent);
-      const read = await vendors.interpret(context, sent.answer, answers);
-      if (read.kind === "granted" && read.unfinished === undefined) return read.credential;
-      if (read.kind !== "more")
-        throw grantFault(context.account, read.kind === "granted" ? { kind: "more" } : read);
-      answers.push(sent.answer);
+    const late = new AbortController();
+    const done = new AbortController();
+    void clock.sleep(EAR_MS, done.signal).then(
+      () => late.abort(),
+      () => undefined,
+    );
+    try {
+      for (;;) {
+        const sent = await vendors.exchange(context, () => !late.signal.aborted, late.signal, answers);
+        if (sent.kind !== "answer") throw grantFault(context.account, sent);
+        const read = await vendors.interpret(context, sent.answer, answers);
+        if (read.kind === "granted" && read.unfinished === undefined) return read.credential;
+        if (read.kind === "granted") throw grantFault(context.account, { kind: "more" });
+        if (read.kind !== "more") throw mintFault(context.account, read);
+        answers.push(sent.answer);
+      }
+    } finally {
+      done.abort();
     }
   }
 
@@ -387,6 +393,11 @@ export class Connections {
       for (const each of kept)
         opened.push(await this.#world.sealer.open(answerContext(each), each.sealed, actor));
       return await this.#resume(account, entry, opened.map(answerFromBytes), actor);
+    } catch (error) {
+      if (mayPass(error)) throw error;
+      // The start goes on without it; a mended file or a later start may still make something of it.
+      this.#world.report("kept connection not stored", { account_id: accountId }, error);
+      return false;
     } finally {
       for (const bytes of opened) bytes.fill(0);
     }
@@ -409,9 +420,8 @@ export class Connections {
         const connected = await this.#introduced(redeeming.context, grant, redeeming.note);
         await this.#writer.write(account, connected, actor, { only });
       } catch (error) {
-        if (storeIsAway(error) || (error instanceof KeyturnError && error.reason === "KEK_UNAVAILABLE"))
-          throw error;
-        this.#world.report("kept connection not stored", { account_id: account.id }, error);
+        if (!isDecided(error)) throw error;
+        this.#world.report("kept connection refused", { account_id: account.id }, error);
       }
     }
     await this.#world.journal.remove(attemptId);
@@ -458,6 +468,7 @@ export class Connections {
       throw invalid("account_id", "1 to 128 of A-Z a-z 0-9 . _ ~ -, starting with a letter or digit");
     const at = key("account", wanted.accountId);
     const entry = (await this.#world.store.read([at])).get(at);
+    if (entry === undefined) checkLabels(wanted.labels);
     const account = entry === undefined ? this.#newAccount(wanted) : entry.value;
     permit(account);
     if (entry !== undefined) requireSame(wanted, account);
@@ -543,8 +554,12 @@ function requireUsable({ provider, name, onHold, fault }: OAuthClient): void {
     );
 }
 
-function timeoutOf(clock: Clock, ms: number): AbortSignal {
-  const late = new AbortController();
-  void clock.sleep(ms).then(() => late.abort());
-  return late.signal;
+/** The store or the KEK is away. */
+function mayPass(error: unknown): boolean {
+  return storeIsAway(error) || isReason(error, "KEK_UNAVAILABLE");
+}
+
+/** Trying again would come to the same. */
+function isDecided(error: unknown): boolean {
+  return isReason(error, "IDENTITY_MISMATCH", "ACCOUNT_NOT_FOUND", "INVALID_REQUEST");
 }

@@ -6,6 +6,7 @@ import {
   DateInterval,
   generateRandomToken,
   isOAuthError,
+  type OAuthAuthCode,
   type OAuthClient,
   OAuthException,
   OAuthRequest,
@@ -18,7 +19,7 @@ const CLIENT: OAuthClient = {
   name: "app",
   secret: "app-secret",
   redirectUris: ["http://127.0.0.1/callback"],
-  allowedGrants: ["refresh_token"],
+  allowedGrants: ["authorization_code", "refresh_token"],
   scopes: [],
 };
 
@@ -28,14 +29,18 @@ export interface OAuthServer {
   grant(subject: string): Promise<{ accessToken: string; refreshToken: string; expiresAtMs: number }>;
   /** Refreshes answered with a token. */
   readonly answered: () => number;
-  /** Subjects whose grant was ended because a spent refresh token came again. */
+  /** Subjects whose grant was ended: a spent refresh token came again, or one was revoked. */
   readonly ended: ReadonlySet<string>;
   close(): Promise<void>;
 }
 
-/** The npm package behind plain HTTP: refresh tokens rotate, and a spent one that comes again ends its grant. */
+/**
+ * The npm package behind plain HTTP, for customers who always agree: codes need PKCE, refresh tokens rotate, and a spent
+ * one that comes again ends its grant.
+ */
 export async function startOAuthServer(lifetime: string): Promise<OAuthServer> {
   const tokens = new Map<string, OAuthToken>();
+  const codes = new Map<string, OAuthAuthCode>();
   const spent = new Set<string>();
   const ended = new Set<string>();
   let answered = 0;
@@ -78,25 +83,68 @@ export async function startOAuthServer(lifetime: string): Promise<OAuthServer> {
   );
   const ttl = new DateInterval(lifetime);
   server.enableGrantType("refresh_token", ttl);
+  server.enableGrantType(
+    {
+      grant: "authorization_code",
+      userRepository: { getUserByCredentials: async (id) => ({ id }) },
+      authCodeRepository: {
+        getByIdentifier: async (code) => {
+          const known = codes.get(code);
+          if (known === undefined) throw OAuthException.invalidGrant();
+          return known;
+        },
+        issueAuthCode: (client, user, scopes) => ({
+          code: generateRandomToken(),
+          expiresAt: DateInterval.getDateEnd("1m"),
+          client,
+          scopes,
+          user: user ?? null,
+        }),
+        persist: async (code) => {
+          codes.set(code.code, code);
+        },
+        isRevoked: async (code) => !codes.has(code),
+        revoke: async (code) => {
+          codes.delete(code);
+        },
+      },
+    },
+    ttl,
+  );
   const refreshes = server.getGrant<RefreshTokenGrant>("refresh_token");
 
   const http = createServer((request, response) => {
-    void respond(request).then(async ({ status, body }) => {
+    const { pathname, searchParams } = new URL(request.url ?? "/", "http://127.0.0.1");
+    if (pathname === "/oauth/authorize") {
+      void authorize(Object.fromEntries(searchParams)).then((location) =>
+        response.writeHead(302, { location }).end(),
+      );
+      return;
+    }
+    void respond(request, pathname).then(async ({ status, body }) => {
       // On its way for a while, so that a kill finds something to interrupt.
       await delay(2 + Math.random() * 10);
       response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
     });
   });
 
-  async function respond(request: IncomingMessage): Promise<{ status: number; body: unknown }> {
+  async function authorize(query: Record<string, string>): Promise<string> {
+    const asked = await server.validateAuthorizationRequest(new OAuthRequest({ query }));
+    asked.user = { id: query["login_hint"] ?? "somebody" };
+    asked.isAuthorizationApproved = true;
+    const { headers } = await server.completeAuthorizationRequest(asked);
+    return String(headers["location"]);
+  }
+
+  async function respond(request: IncomingMessage, path: string): Promise<{ status: number; body: unknown }> {
     const chunks: Buffer[] = [];
     for await (const chunk of request) chunks.push(Buffer.from(chunk));
     const body = Object.fromEntries(new URLSearchParams(Buffer.concat(chunks).toString()));
     await delay(Math.random() * 10);
+    const oauth = new OAuthRequest({ headers: { authorization: request.headers.authorization ?? "" }, body });
     try {
-      const answer = await server.respondToAccessTokenRequest(
-        new OAuthRequest({ headers: { authorization: request.headers.authorization ?? "" }, body }),
-      );
+      if (path === "/revoke") return await server.revoke(oauth);
+      const answer = await server.respondToAccessTokenRequest(oauth);
       answered += 1;
       return answer;
     } catch (error) {

@@ -3,11 +3,12 @@ import { setTimeout as delay } from "node:timers/promises";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { expect, it, onTestFinished } from "vitest";
 import { AccountService } from "../../src/gen/keyturn/v1/account_service_pb.js";
+import { ConnectionService } from "../../src/gen/keyturn/v1/connection_service_pb.js";
 import { CredentialService } from "../../src/gen/keyturn/v1/credential_service_pb.js";
 import { OAuthClientService } from "../../src/gen/keyturn/v1/oauth_client_service_pb.js";
 import { openJournal } from "../../src/journal/journal.ts";
 import { tempFolder } from "../fakes/temp-folder.ts";
-import { reasonOf } from "./harness.ts";
+import { reasonOf, scene } from "./harness.ts";
 import { startOAuthServer } from "./oauth-server.ts";
 import { type Serving, serve } from "./serving-process.ts";
 
@@ -68,6 +69,36 @@ it("loses no kept answer and one grant a kill at most, in 200 refreshes under th
   expect(new Set(lost)).toEqual(vendor.ended);
   expect(await sidecar.end("SIGTERM")).toBe(0);
 }, 60_000);
+
+it("connects a customer by code and PKCE, refreshes, and revokes", async () => {
+  const vendor = await startOAuthServer("1h");
+  onTestFinished(() => vendor.close());
+  const here = await scene({ flags: { "providers.directories": join(import.meta.dirname, "providers") } });
+  onTestFinished(() => here.stop());
+  const client = { provider: "npm", name: "main", clientId: "app", clientSecret: "app-secret" };
+  await here.admin.call(OAuthClientService.method.putClient, client);
+  const { authorizationUrl, browserBinding } = await here.data.call(
+    ConnectionService.method.startAuthorization,
+    {
+      provider: "npm",
+      client: "main",
+      accountId: "acme",
+      fields: { port: String(vendor.port) },
+      redirectUri: "http://127.0.0.1/callback",
+    },
+  );
+  const redirected = await fetch(authorizationUrl, { redirect: "manual" });
+  const callbackUrl = redirected.headers.get("location") ?? "";
+  const completion = { callbackUrl, browserBinding };
+  await here.data.call(ConnectionService.method.completeAuthorization, completion);
+  const first = await here.data.call(getToken, { accountId: "acme" });
+  await here.admin.call(AccountService.method.refreshAccount, { accountId: "acme" });
+  const second = await here.data.call(getToken, { accountId: "acme" });
+  expect(second.accessToken).not.toBe(first.accessToken);
+  expect(await here.data.call(ConnectionService.method.disconnect, { accountId: "acme" })).toMatchObject({
+    revoked: true,
+  });
+});
 
 async function connect(
   { admin }: Serving,

@@ -236,6 +236,20 @@ describe("an authorization's answer", () => {
     expect(await stage.journal.entries()).toEqual([]);
   });
 
+  it("does not keep the sidecar from starting when nothing can be made of it", async () => {
+    const { stage } = await answeredWithoutStore();
+    stage.kill();
+    stage.storeTrouble.end();
+    stage.revive();
+    stage.consents.introduction = { kind: "failed", cause: "status_503" };
+    await stage.start();
+    expect(await stage.ask("a")).toMatchObject({ reason: "ACCOUNT_PENDING" });
+    expect(stage.reports).toContain("kept connection not stored");
+    stage.consents.introduction = { kind: "introduced", fields: {}, subject: undefined };
+    expect(await stage.heart.replay.remap({ accountId: "a", slot: "default" }, ACTOR)).toBe("settled");
+    expect(await stage.ask("a")).toMatchObject({ token: "at-c" });
+  });
+
   it("that its file does not map is kept for a better one", async () => {
     const stage = await Stage.open();
     stage.consents.next.push({ kind: "unmapped" });

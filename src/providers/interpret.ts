@@ -174,7 +174,7 @@ function merged(
  */
 function failed(
   token: TokenPlan,
-  { context }: Exchange,
+  { context, code }: Exchange,
   grants: readonly StepGrant[],
   failure: Failure,
 ): Interpretation {
@@ -184,7 +184,9 @@ function failed(
   const isRotated =
     got?.refreshToken !== undefined && got.refreshToken.reveal() !== start?.refreshToken?.reveal();
   if (got === undefined) return failure;
-  if (!isRotated) return failure.kind === "unknown" ? again(failure.cause) : failure;
+  // Of a code, which is spent, even an answer that a better file may read is worth keeping.
+  const isFinal = failure.kind === "refused" || failure.kind === "not_sent";
+  if (!isRotated) return isFinal || code !== undefined ? failure : again(failure.cause);
   const { refreshToken, refreshTokenExpiresAtMs } = got;
   const members = { ...(start ?? got).members.reveal(), refresh_token: refreshToken?.reveal() ?? "" };
   const credential: OAuthCredential = {
@@ -203,7 +205,7 @@ function again(cause: string): Failure {
     kind: "refused",
     class: "transient",
     code: undefined,
-    message: "A later request of the exchange had no complete answer.",
+    message: "A later request of the exchange had no answer that is of use.",
     rule: cause,
     retryAfterMs: undefined,
     rateLimit: undefined,

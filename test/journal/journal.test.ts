@@ -72,6 +72,22 @@ describe("the journal", () => {
     expect(fits).toBeGreaterThan(3_000);
   });
 
+  it("keeps several answers of one exchange, finds them again after a restart, and removes them together", async () => {
+    const directory = tempFolder();
+    const first = await openJournal({ directory, slotBytes: SLOT_BYTES });
+    const answers = [entry("a"), entry("a", { step: 1, keptAtMs: entry("a").keptAtMs + 1 })];
+    for (const answer of answers) await (await first.reserve()).keep(answer);
+    await keep(first, "b");
+    await first.close();
+    const again = await journalIn(directory);
+    const found = await again.entries();
+    expect(found.filter(({ attemptId }) => attemptId === "a")).toEqual(answers);
+    await again.remove("a");
+    expect(await keptIds(again)).toEqual(["b"]);
+    await keep(again, "c", "d");
+    expect(sizeOf(directory)).toBe(FILE_HEAD_BYTES + 3 * SLOT_BYTES);
+  });
+
   it("finds entries, free slots and its epoch again after a restart", async () => {
     const directory = tempFolder();
     const first = await openJournal({ directory, slotBytes: SLOT_BYTES });

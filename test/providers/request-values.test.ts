@@ -297,6 +297,10 @@ describe("exchanges of two requests", () => {
       kind: "refused",
       class: "transient",
     });
+    expect(await vendors.interpret(contextOf("acme"), answerOf(200, {}), [same])).toMatchObject({
+      class: "transient",
+      rule: "no access_token that is a text of printable characters",
+    });
     const unknown = { kind: "unknown", cause: "reset" } as const;
     expect(await vendors.interpret(contextOf("acme"), same, [], unknown)).toMatchObject({
       class: "transient",

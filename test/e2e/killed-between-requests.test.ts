@@ -1,0 +1,81 @@
+import { createServer, type ServerResponse } from "node:http";
+import { join } from "node:path";
+import { expect, it, onTestFinished } from "vitest";
+import { AccountService } from "../../src/gen/keyturn/v1/account_service_pb.js";
+import { CredentialService } from "../../src/gen/keyturn/v1/credential_service_pb.js";
+import { OAuthClientService } from "../../src/gen/keyturn/v1/oauth_client_service_pb.js";
+import { tempFolder } from "../fakes/temp-folder.ts";
+import { serve } from "./serving-process.ts";
+
+/** Refresh tokens work once; a login hangs until it is told not to. */
+async function startVendor() {
+  const refreshed: string[] = [];
+  const logins: string[] = [];
+  let live = "rt-0";
+  let hanging: ServerResponse | undefined;
+  const answer = (response: ServerResponse, status: number, body: object) =>
+    response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
+  const server = createServer(async (request, response) => {
+    const body = new URLSearchParams(Buffer.concat(await request.toArray()).toString());
+    const url = new URL(request.url ?? "", "http://vendor.invalid");
+    if (url.pathname === "/token") {
+      const token = body.get("refresh_token") ?? "";
+      refreshed.push(token);
+      if (token !== live) {
+        answer(response, 400, { error: "invalid_grant" });
+        return;
+      }
+      live = `rt-${refreshed.length}`;
+      answer(response, 200, {
+        access_token: `at-${refreshed.length}`,
+        refresh_token: live,
+        expires_in: 600,
+      });
+      return;
+    }
+    const token = url.searchParams.get("access_token") ?? "";
+    logins.push(token);
+    if (logins.length === 1) hanging = response;
+    else answer(response, 200, { BhRestToken: `session-of-${token}`, restUrl: "https://rest.acme.example/" });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  onTestFinished(() => {
+    hanging?.destroy();
+    server.closeAllConnections();
+    server.close();
+  });
+  return {
+    port: typeof address === "object" && address !== null ? String(address.port) : "",
+    refreshed,
+    logins,
+  };
+}
+
+it("goes on with the second request after kill -9 between the two, and never sends the first one again", async () => {
+  const vendor = await startVendor();
+  const stateDir = tempFolder();
+  const config = `providers: { directories: [${join(import.meta.dirname, "../providers/rows")}] }`;
+  let sidecar = await serve({ stateDir, config });
+  const client = { provider: "rest-login", name: "main", clientId: "app", clientSecret: "app-secret" };
+  await sidecar.admin.call(OAuthClientService.method.putClient, client);
+  await sidecar.admin.call(AccountService.method.createAccount, {
+    accountId: "acme",
+    provider: "rest-login",
+    client: "main",
+    fields: { port: vendor.port },
+    credential: { kind: { case: "oauth", value: { refreshToken: "rt-0" } } },
+  });
+  void sidecar.data.call(CredentialService.method.getToken, { accountId: "acme" }).catch(() => undefined);
+  await expect.poll(() => vendor.logins.length, { timeout: 10_000 }).toBe(1);
+  await sidecar.end("SIGKILL");
+
+  sidecar = await serve({ stateDir, config });
+  const token = await sidecar.data.call(CredentialService.method.getToken, { accountId: "acme" });
+  expect(token.headers).toEqual({ BhRestToken: "session-of-at-1" });
+  expect(token.fields).toMatchObject({ rest_url: "https://rest.acme.example/" });
+  expect([vendor.refreshed, vendor.logins]).toEqual([["rt-0"], ["at-1", "at-1"]]);
+  await sidecar.admin.call(AccountService.method.refreshAccount, { accountId: "acme" });
+  expect(vendor.refreshed).toEqual(["rt-0", "rt-1"]);
+  expect(await sidecar.end("SIGTERM")).toBe(0);
+}, 60_000);

@@ -161,7 +161,8 @@ export function interpretation(
   file = plainFile,
   credential: Credential = oauthCredential(),
 ): Promise<Interpretation> {
-  return vendorsOf(file).vendors.interpret(contextOf(file.name, {}, credential), answer);
+  const context = { ...contextOf(file.name, {}, credential), slot: file.tokenNames[0] ?? "" };
+  return vendorsOf(file).vendors.interpret(context, answer);
 }
 
 /** The credential of an answer that must be a grant. */

@@ -1,3 +1,4 @@
+import { setImmediate as turn } from "node:timers/promises";
 import type { Etcd3, IOptions } from "etcd3";
 import type { Clock } from "../../clock.ts";
 import type { EtcdAccess } from "./access.ts";
@@ -7,6 +8,8 @@ import { errorOf, failureOf } from "./failure.ts";
 export const DEADLINE_MS = 1_500;
 /** Long pages of events are sorted by etcd before it answers. */
 export const LOG_DEADLINE_MS = 5_000;
+/** How much longer than anybody waits for it the stub keeps a call. */
+const LINGER_MS = 5_000;
 const MOST_BYTES = 64 * 1_048_576;
 
 type Policy = NonNullable<NonNullable<IOptions["faultHandling"]>["global"]>;
@@ -55,10 +58,8 @@ export class EtcdClient {
     let loggedIn = false;
     for (let left = Math.max(2, this.#access.endpoints.length); ; left -= 1) {
       const etcd = this.#connection();
-      // grpc-js compares it with the wall clock.
-      const deadline = this.#clock.now() + Math.max(1, untilBootMs - this.#clock.boot());
       try {
-        return await use(etcd, { deadline });
+        return await this.#inTime(use, etcd, Math.max(1, untilBootMs - this.#clock.boot()));
       } catch (error) {
         const failure = failureOf(error);
         if (failure === "login_expired" && !loggedIn) {
@@ -88,6 +89,32 @@ export class EtcdClient {
     this.#closed = true;
     this.#current?.close();
     this.#current = undefined;
+  }
+
+  /**
+   * Answers that have come are taken first, however late this process is itself: the stub's own deadline, which would
+   * not wait for them, only ends what nobody listens to any more.
+   */
+  async #inTime<T>(
+    use: (etcd: Etcd3, options: CallOptions) => Promise<T>,
+    etcd: Etcd3,
+    leftMs: number,
+  ): Promise<T> {
+    const answered = new AbortController();
+    const late = this.#clock.sleep(leftMs, answered.signal).then(
+      async () => {
+        await turn();
+        throw new Error("etcd did not answer in time");
+      },
+      () => new Promise<never>(() => undefined),
+    );
+    // grpc-js compares it with the wall clock.
+    const deadline = this.#clock.now() + leftMs + LINGER_MS;
+    try {
+      return await Promise.race([use(etcd, { deadline }), late]);
+    } finally {
+      answered.abort();
+    }
   }
 
   #connection(): Etcd3 {

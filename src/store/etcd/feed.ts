@@ -89,7 +89,7 @@ export class Feed {
         this.#isLive = false;
         if (signal.aborted) break;
         if (error instanceof Missed) await this.#catchUp().catch(report);
-        else report(error);
+        else if (pauseMs === FIRST_PAUSE_MS) report(error);
         client.moveOn();
       } finally {
         connection.close();

@@ -92,7 +92,8 @@ export class Session {
         }
         pauseMs = RENEW_EVERY_MS;
       } catch (error) {
-        this.#report(error);
+        // The first of several in a row: the log is not told every quarter of a second that etcd is away.
+        if (pauseMs !== RETRY_MS) this.#report(error);
         renewals?.close();
         renewals = undefined;
         this.#client.moveOn();

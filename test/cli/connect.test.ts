@@ -112,6 +112,10 @@ describe("keyturn connect", () => {
       0,
       expect.stringContaining("the provider accepted it"),
     ]);
+    const keyFile = join(tempFolder(), "key");
+    writeFileSync(keyFile, "demo-api-key\n");
+    const named = ["connect", "sim-key", "--account", "hr", "--secret-file", `api_key=${keyFile}`];
+    expect((await run([...named, ...fields], { sockets })).exit).toBe(0);
     const gone = await run(["disconnect", "hr"], { sockets });
     expect([gone.exit, gone.stdout]).toEqual([1, expect.stringContaining("may live on there")]);
   });

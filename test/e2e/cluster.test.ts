@@ -66,7 +66,7 @@ describe("several sidecars over one etcd and one Vault", () => {
     expect(Math.abs((left?.arrivedAtMs ?? 0) - (right?.arrivedAtMs ?? 0))).toBeLessThan(1_500);
   });
 
-  it("complete at one what was started at another", async () => {
+  it("complete at one of them, once, what was started at another", async () => {
     const { startAuthorization, completeAuthorization } = ConnectionService.method;
     const started = await sidecar(1).data.call(startAuthorization, {
       accountId: "connected",
@@ -77,9 +77,15 @@ describe("several sidecars over one etcd and one Vault", () => {
       fields: { port: String(one.simulator.port) },
     });
     const { browserBinding } = started;
-    const consent = await fetch(started.authorizationUrl, { redirect: "manual" });
+    const consent = await fetch(`${started.authorizationUrl}&login_hint=connected`, { redirect: "manual" });
     const callbackUrl = consent.headers.get("location") ?? "";
-    await sidecar(2).data.call(completeAuthorization, { callbackUrl, browserBinding });
+    const answers = await times(5, (n) =>
+      sidecar(n)
+        .data.call(completeAuthorization, { callbackUrl, browserBinding })
+        .then(() => "", reasonOf),
+    );
+    expect(answers.toSorted()).toEqual(["", ...Array(4).fill("AUTHORIZATION_STATE_INVALID")]);
+    expect(requestsFor("connected")).toBe(1);
     expect(await ask(3, "connected")).toBe("");
   });
 

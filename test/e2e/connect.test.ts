@@ -7,6 +7,7 @@ import { AuditService } from "../../src/gen/keyturn/v1/audit_service_pb.js";
 import { ConnectionService } from "../../src/gen/keyturn/v1/connection_service_pb.js";
 import { CredentialService } from "../../src/gen/keyturn/v1/credential_service_pb.js";
 import { startSimulator } from "../../src/simulator/simulator.ts";
+import { freePort } from "../backends/ports.ts";
 import { tempFolder } from "../fakes/temp-folder.ts";
 import { causeOf, putSimulatorClient, reasonOf, type Scene, scene } from "./harness.ts";
 import { serve } from "./serving-process.ts";
@@ -257,6 +258,19 @@ describe("the callback listener", () => {
     const plain = await here.begin();
     const page = await getOver(plain.callbackUrl, cookie(plain));
     expect([page.status, page.body]).toEqual([200, expect.stringContaining("Connected.")]);
+  });
+
+  it("is known by its public address behind the app's proxy", async () => {
+    const port = String(await freePort());
+    const publicUrl = "https://app.example/oauth/cb";
+    const flags = { "listeners.callback.port": port, "listeners.callback.public_url": publicUrl };
+    const { start } = await stage(flags);
+    const { callbackUrl, browserBinding } = await start("acme", { redirectUri: "" });
+    expect(callbackUrl).toMatch(/^https:\/\/app\.example\/oauth\/cb\?/);
+    const { pathname, search } = new URL(callbackUrl);
+    const headers = { host: "app.example", cookie: `keyturn_binding=${browserBinding}` };
+    const { status } = await getOver(`http://127.0.0.1:${port}${pathname}${search}`, headers);
+    expect(status).toBe(200);
   });
 
   it("answers one path, one method and its own names only", async () => {

@@ -29,6 +29,11 @@ const SECRET_OPTIONS: Readonly<Record<string, Option>> = {
   "username-file": { value: "PATH", help: "or with a user name" },
   "password-file": { value: "PATH", help: "and its password" },
   "bearer-token-file": { value: "PATH", help: "or with a fixed token" },
+  "secret-file": {
+    value: "NAME=PATH",
+    help: "or with another secret that the provider's file names",
+    many: true,
+  },
 };
 
 const connect: Command = {
@@ -71,7 +76,7 @@ open, a second what came of it.`,
     },
   ],
   run: async (invocation) =>
-    Object.keys(SECRETS).some((name) => invocation.options.has(name))
+    Object.keys(SECRET_OPTIONS).some((name) => invocation.options.has(name))
       ? withSecret(invocation)
       : byConsent(invocation),
 };
@@ -225,6 +230,8 @@ async function withSecret(invocation: Invocation): Promise<number> {
     const secret = await readSecret(option);
     if (secret !== undefined) secrets[name] = secret.reveal();
   }
+  for (const [name, path] of Object.entries(options.pairs("secret-file")))
+    secrets[name] = (await readSecret("secret-file", path))?.reveal() ?? "";
   const expiresAtMs = options.time("expires-at");
   const answer = await (await invocation.connect()).unary(ConnectionService.method.connectWithSecret, {
     provider: args[0] ?? "",

@@ -94,7 +94,7 @@ export class Accounts {
     actor: Actor,
     firstCheck: (() => number) | undefined,
   ): Promise<Entry<"account">> {
-    const { credential, tokens, ...visible } = wanted;
+    const { credential: _credential, tokens: _tokens, ...visible } = wanted;
     const at = key("account", wanted.id);
     const nowMs = this.#world.clock.now();
     let account: Account = {
@@ -110,8 +110,7 @@ export class Accounts {
     const draft = new Draft()
       .expect(at, undefined)
       .expect(key("credential", wanted.id, DEFAULT_SLOT), undefined);
-    const given = credential === undefined ? {} : { [DEFAULT_SLOT]: credential };
-    for (const [name, each] of Object.entries({ ...given, ...tokens })) {
+    for (const [name, each] of credentialsOf(wanted)) {
       const rules = this.#world.vendors.rules(wanted.provider, name);
       const held = heldAs(name, each, rules);
       const making = { nowMs, random: this.#world.random(), rules, afterRejection: false, minValidityMs: 0 };
@@ -153,6 +152,8 @@ export class Accounts {
       });
     }
     checkLabels(wanted.labels);
+    for (const [name, credential] of credentialsOf(wanted))
+      heldAs(name, credential, this.#world.vendors.rules(wanted.provider, name));
   }
 
   /** A new credential for an account that exists: the repair of NEEDS_REAUTH, and how a key is exchanged for another. */
@@ -336,6 +337,12 @@ export class Accounts {
       plain.fill(0);
     }
   }
+}
+
+/** Of each token, by its name. */
+function credentialsOf({ credential, tokens }: NewAccount): readonly (readonly [string, Credential])[] {
+  const given = credential === undefined ? {} : { [DEFAULT_SLOT]: credential };
+  return Object.entries({ ...given, ...tokens });
 }
 
 function notFound(id: string): KeyturnError {

@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "no
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { AccountService } from "../../src/gen/keyturn/v1/account_service_pb.js";
+import { OAuthClientService } from "../../src/gen/keyturn/v1/oauth_client_service_pb.js";
 import { run } from "../cli/run.ts";
 import { reasonOf, type Scene, scene } from "./harness.ts";
 
@@ -66,6 +67,30 @@ describe("accounts import", () => {
     expect([again.exit, outcomes(again.results)]).toEqual([0, ["1 unchanged", "3 unchanged"]]);
     const { account } = await at.admin.call(AccountService.method.getAccount, { accountId: "n1" });
     expect(account?.slots[0]?.generation).toBe(2n);
+  });
+
+  it("takes several tokens of one account, and says which secret a provider does not mint from", async () => {
+    const client = { provider: "slack", name: "main", clientId: "app", clientSecret: "secret" };
+    await at.admin.call(OAuthClientService.method.putClient, client);
+    const token = (refresh_token: string) => ({
+      oauth: { refresh_token, expires_at: "2099-01-01T00:00:00Z" },
+    });
+    const slack = { provider: "slack", fields: {}, credential: undefined };
+    const text = lines(
+      line("s1", { ...slack, tokens: { bot: token("xoxe-bot"), user: token("xoxe-user") } }),
+      line("s2", { ...slack, tokens: { admin: token("xoxe-admin") } }),
+      line("s3", { credential: { secrets: { private_key: "planted-key" } } }),
+    );
+    const dry = await importing([fileOf("t.ndjson", text), "--dry-run"]);
+    const ran = await importing([fileOf("t.ndjson", text)]);
+    for (const { results } of [dry, ran]) {
+      expect(results.slice(1).map(({ reason }) => reason)).toEqual(["INVALID_REQUEST", "INVALID_REQUEST"]);
+      expect(results[1]?.message).toContain("one of bot, user");
+      expect(JSON.stringify(results)).not.toContain("planted-key");
+    }
+    expect(ran.results[0]?.outcome).toBe("created");
+    const { account } = await at.admin.call(AccountService.method.getAccount, { accountId: "s1" });
+    expect(account?.slots.map(({ name }) => name).sort()).toEqual(["bot", "user"]);
   });
 
   it("says of each line by its number what is wrong with it, stores the others, and ends with 1", async () => {

@@ -44,13 +44,16 @@ const credential = z
     client_credentials: z.strictObject({}).optional().meta({
       description: "The OAuth client mints its own tokens; nothing to give.",
     }),
+    secrets: z.record(z.string().min(1), secret).optional().meta({
+      description: "What tokens are minted from, by the names in the provider's file: private_key.",
+    }),
     expires_at: time.optional().meta({ description: `When a key, password or bearer token ends: ${TIME}.` }),
   })
   .refine((given) => KINDS.filter((kind) => given[kind] !== undefined).length === 1, {
-    error: "expected exactly one of oauth, api_key, basic, bearer, client_credentials",
+    error: "expected exactly one of oauth, api_key, basic, bearer, client_credentials, secrets",
   });
 
-const KINDS = ["oauth", "api_key", "basic", "bearer", "client_credentials"] as const;
+const KINDS = ["oauth", "api_key", "basic", "bearer", "client_credentials", "secrets"] as const;
 
 const line = z.strictObject({
   account_id: z
@@ -70,6 +73,9 @@ const line = z.strictObject({
   labels: texts.optional().meta({ description: "At most 64, 2 KiB in all." }),
   fields: texts.optional().meta({ description: "Account fields that the provider's file asks for." }),
   credential: credential.optional().meta({ description: "Without it the account is PENDING." }),
+  tokens: z.record(z.string().min(1), credential).optional().meta({
+    description: "Instead, of each token by its name, for providers whose accounts have several: bot, user.",
+  }),
 });
 
 export type ParsedLine =
@@ -90,7 +96,7 @@ export function parseLine(value: unknown): ParsedLine {
 const MOST_FAULTS = 5;
 
 // Members of maps, whose names are the user's own and could hold anything.
-const NAMED_BY_USER = new Set(["labels", "fields", "extra", "members"]);
+const NAMED_BY_USER = new Set(["labels", "fields", "extra", "members", "secrets", "tokens"]);
 
 function placeOf(path: readonly PropertyKey[]): string {
   const own = path.findIndex((part) => NAMED_BY_USER.has(String(part)));
@@ -120,6 +126,9 @@ function accountOf(from: z.output<typeof line>): Init {
     labels: from.labels ?? {},
     fields: from.fields ?? {},
     ...(from.credential === undefined ? {} : { credential: credentialOf(from.credential) }),
+    tokens: Object.fromEntries(
+      Object.entries(from.tokens ?? {}).map(([name, token]) => [name, credentialOf(token)]),
+    ),
   };
 }
 
@@ -128,7 +137,7 @@ function credentialOf(from: z.output<typeof credential>): CredentialInit {
 }
 
 function kindOf(from: z.output<typeof credential>): NonNullable<CredentialInit["kind"]> {
-  const { oauth, api_key: apiKey, basic, bearer } = from;
+  const { oauth, api_key: apiKey, basic, bearer, secrets } = from;
   if (oauth !== undefined) {
     const value = {
       accessToken: oauth.access_token ?? "",
@@ -146,6 +155,7 @@ function kindOf(from: z.output<typeof credential>): NonNullable<CredentialInit["
   if (basic !== undefined)
     return { case: "basic", value: { username: basic.username, password: basic.password ?? "" } };
   if (bearer !== undefined) return { case: "bearer", value: bearer };
+  if (secrets !== undefined) return { case: "secrets", value: { values: secrets } };
   return { case: "clientCredentials", value: {} };
 }
 

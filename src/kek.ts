@@ -60,6 +60,13 @@ export function requireMeant({ environment, kek }: Config): void {
 }
 
 async function ofFile({ config, stateDir, store, journal, clock }: KekOptions): Promise<Kek> {
+  if (config.store.backend === "etcd" && config.kek.keyring_file === undefined) {
+    // Each sidecar would make one of its own, and what one seals would open nowhere else.
+    throw invalid(
+      "kek.keyring_file",
+      "one keyring that all sidecars over etcd share (or KEYTURN_KEYRING, or kek.backend: vault-transit)",
+    );
+  }
   const sealed = await Promise.all([store.scan("credential", "", 1), store.scan("client_secrets", "", 1)]);
   // A new keyring opens nothing old, so one is made only where nothing has been sealed yet.
   const create = sealed.every((page) => page.entries.length === 0) && (await journal.entries()).length === 0;

@@ -95,12 +95,16 @@ export class Membership implements Ownership {
   async run(signal: AbortSignal, onMoved: (gained: readonly string[]) => void): Promise<void> {
     const { clock, report } = this.#deps;
     let members = 0;
+    let isAway = false;
     while (!signal.aborted) {
       try {
         if (!this.#isValid) await this.join();
         if (this.#deps.roles.includes("schedule")) members = await this.#look(onMoved);
+        isAway = false;
       } catch (error) {
-        report("membership not kept", {}, error);
+        // The first of several in a row.
+        if (!isAway) report("membership not kept", {}, error);
+        isAway = true;
       }
       await clock.sleep(LOOK_EVERY_MS + members * LOOK_PER_MEMBER_MS, signal).catch(() => undefined);
     }

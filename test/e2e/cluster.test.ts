@@ -4,8 +4,10 @@ import { AccountService } from "../../src/gen/keyturn/v1/account_service_pb.js";
 import { ConnectionService } from "../../src/gen/keyturn/v1/connection_service_pb.js";
 import { CredentialService } from "../../src/gen/keyturn/v1/credential_service_pb.js";
 import { EventService, type WatchEventsResponse } from "../../src/gen/keyturn/v1/event_service_pb.js";
+import { tempFolder } from "../fakes/temp-folder.ts";
 import { afterAllTests, type Cluster, cluster, times } from "./cluster.ts";
 import { type Caller, reasonOf } from "./harness.ts";
+import { spawnServe } from "./serving-process.ts";
 
 const { getToken } = CredentialService.method;
 
@@ -87,6 +89,14 @@ describe("several sidecars over one etcd and one Vault", () => {
     expect(answers.toSorted()).toEqual(["", ...Array(4).fill("AUTHORIZATION_STATE_INVALID")]);
     expect(requestsFor("connected")).toBe(1);
     expect(await ask(3, "connected")).toBe("");
+  });
+
+  it("do not start with a keyring of their own, which would open nothing that the others seal", async () => {
+    const stateDir = tempFolder();
+    const config = `store: { backend: etcd, endpoints: ["${one.etcd.only.url}"] }`;
+    const { exited, log } = spawnServe({ stateDir, config });
+    expect(await exited).toBe(2);
+    expect(log()).toContain("kek.keyring_file");
   });
 
   it("refuse a disabled and a deleted account within two seconds, wherever it was warm", async () => {

@@ -118,6 +118,7 @@ describe("the package as it is installed", () => {
     const settings = {
       state_dir: join(folder, "clustered"),
       "store.backend": "etcd",
+      "kek.keyring_file": join(folder, "keyring.json"),
       "store.endpoints": etcd.urls.join(","),
       "listeners.data.socket": join(folder, "cd.sock"),
       "listeners.admin.socket": join(folder, "ca.sock"),

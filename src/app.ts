@@ -18,6 +18,7 @@ import { openJournal } from "./journal/journal.ts";
 import { openKek, requireMeant } from "./kek.ts";
 import type { Log } from "./log.ts";
 import { createConsents } from "./providers/consents.ts";
+import type { Fault } from "./providers/document.ts";
 import { createForward } from "./providers/forward/forward.ts";
 import { type Catalogue, faultText, lintProvider, loadCatalogue } from "./providers/load.ts";
 import { createVendors, type VendorsDeps } from "./providers/vendors.ts";
@@ -37,6 +38,9 @@ import { RestoreWatch } from "./tokens/restore.ts";
 import type { World } from "./tokens/world.ts";
 import { uuidV7 } from "./uuid.ts";
 
+/** When a new sidecar has its first callers behind it; then pauses in which they come first. */
+const READ_AHEAD_AFTER_MS = 2_000;
+const READ_AHEAD_PAUSE_MS = 20;
 const HOUSEKEEPING_MS = 60_000;
 /** What closing takes beyond the exchanges' own grace. */
 const CLOSE_WITHIN_MS = 2_000;
@@ -80,9 +84,11 @@ export async function startSidecar({
   requireMeant(config);
   const stateDir = config.state_dir ?? defaultStateDir(env);
   openStateDir(stateDir);
-  const directories = [shippedProviders, ...config.providers.directories];
-  let catalogue = readProviders(directories);
+  const readProviders = () => readCatalogue(shippedProviders, config.providers.directories, log);
+  let catalogue = readProviders();
   const undo: (() => Promise<unknown>)[] = [];
+  const stopped = new AbortController();
+  undo.push(async () => stopped.abort());
   try {
     let heart: Heart | undefined;
     const store = await openStore({
@@ -226,6 +232,7 @@ export async function startSidecar({
       ...(servers.http === undefined ? {} : { http: servers.http }),
       ...(servers.callback === undefined ? {} : { callback: servers.callback }),
     });
+    void readAhead(clock, () => catalogue, stopped.signal);
     return {
       data: servers.data,
       admin: servers.admin,
@@ -233,7 +240,7 @@ export async function startSidecar({
       callback: servers.callback,
       instance,
       reload: () => {
-        catalogue = readProviders(directories);
+        catalogue = readProviders();
         log("provider files read again", { count: catalogue.names.length });
       },
       stop: () =>
@@ -267,8 +274,22 @@ async function joinMembers(
   return membership;
 }
 
-function readProviders(directories: readonly string[]): Catalogue {
-  const loaded = loadCatalogue(directories);
+/** Reads what the start did not need, a file at a time, so that nobody waits for it later and a bad one is told. */
+async function readAhead(clock: Clock, catalogue: () => Catalogue, signal: AbortSignal): Promise<void> {
+  const pause = (ms: number) => clock.sleep(ms, signal).catch(() => undefined);
+  await pause(READ_AHEAD_AFTER_MS);
+  for (const name of catalogue().names) {
+    if (signal.aborted) return;
+    catalogue().get(name);
+    await pause(READ_AHEAD_PAUSE_MS);
+  }
+}
+
+function readCatalogue(shipped: string, directories: readonly string[], log: Log): Catalogue {
+  const report = (faults: readonly Fault[]) => {
+    for (const fault of faults) log("a shipped provider file does not load", { fault: faultText(fault) });
+  };
+  const loaded = loadCatalogue(directories, { directory: shipped, report });
   if (loaded.ok) return loaded.catalogue;
   const violations = loaded.faults.map((fault) => ({
     field: fault.path === "" ? fault.file : fault.path,

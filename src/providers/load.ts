@@ -9,7 +9,7 @@ import { providerFile } from "./schema.ts";
 export const ENDINGS = [".yaml", ".yml", ".json"];
 const NAME = /^[a-z0-9][a-z0-9-]{0,63}$/;
 
-/** All providers of one moment. Never changed: a reload makes another one. */
+/** All providers of one moment. What it says never changes: a reload makes another one. */
 export interface Catalogue {
   get(name: string): Provider | undefined;
   /** The path it was read from; undefined when it was not read from a file. */
@@ -27,38 +27,66 @@ export function faultText(fault: Fault): string {
   return `${fault.file}:${fault.line}:${fault.column}: ${fault.path === "" ? "" : `${fault.path}: `}${fault.message}`;
 }
 
-/** Reads every provider file of `directories`, a later one's files instead of an earlier one's of the same name. All or nothing. */
-export function loadCatalogue(directories: readonly string[]): Loaded {
-  const files = new Map<string, string>();
+/** A directory of files that were checked when they were made, so that a start need not wait for all of them. */
+export interface Checked {
+  readonly directory: string;
+  /** Told once of a file that does not load after all; its provider is then as if it had none. */
+  readonly report: (faults: readonly Fault[]) => void;
+}
+
+/**
+ * Reads every provider file of `directories`, a later one's files instead of an earlier one's of the same name. All or
+ * nothing. Those of `checked` come before all of them, and are read when they are first asked for.
+ */
+export function loadCatalogue(directories: readonly string[], checked?: Checked): Loaded {
   const faults: Fault[] = [];
-  for (const directory of directories) {
-    const here = new Map<string, string>();
-    for (const entry of entriesOf(directory, faults)) {
-      const name = basename(entry, extname(entry));
-      const twin = here.get(name);
-      const file = join(directory, entry);
-      if (twin !== undefined)
-        faults.push(wholeFile(file, `one file a provider: ${twin} describes ${name} too`));
-      here.set(name, file);
-    }
-    for (const [name, file] of here) files.set(name, file);
-  }
+  const unread = checked === undefined ? new Map<string, string>() : filesIn(checked.directory, faults);
+  const files = new Map<string, string>();
+  for (const directory of directories)
+    for (const [name, file] of filesIn(directory, faults)) files.set(name, file);
   const providers = new Map<string, Provider>();
   for (const [name, file] of files) {
+    unread.delete(name);
     const read = readProvider(file, name);
     if ("faults" in read) faults.push(...read.faults);
     else providers.set(name, read);
   }
-  return faults.length > 0 ? { ok: false, faults } : { ok: true, catalogue: catalogueOf(providers, files) };
+  if (faults.length > 0) return { ok: false, faults };
+  const sources = new Map([...unread, ...files]);
+  const get = (name: string): Provider | undefined => {
+    const file = unread.get(name);
+    if (file === undefined) return providers.get(name);
+    unread.delete(name);
+    const read = readProvider(file, name);
+    if ("faults" in read) checked?.report(read.faults);
+    else providers.set(name, read);
+    return providers.get(name);
+  };
+  return {
+    ok: true,
+    catalogue: { get, source: (name) => sources.get(name), names: [...sources.keys()].sort() },
+  };
 }
 
-export function catalogueOf(
-  providers: ReadonlyMap<string, Provider>,
-  sources: ReadonlyMap<string, string> = new Map(),
-): Catalogue {
+/** The provider files of one directory, by name. */
+function filesIn(directory: string, faults: Fault[]): Map<string, string> {
+  const files = new Map<string, string>();
+  for (const entry of entriesOf(directory, faults)) {
+    const name = basename(entry, extname(entry));
+    const twin = files.get(name);
+    const file = join(directory, entry);
+    if (twin !== undefined)
+      faults.push(wholeFile(file, `one file a provider: ${twin} describes ${name} too`));
+    files.set(name, file);
+  }
+  return files;
+}
+
+/** A catalogue of providers that were not read from files. */
+export function catalogueOf(providers: ReadonlyMap<string, Provider>): Catalogue {
   return {
     get: (name) => providers.get(name),
-    source: (name) => sources.get(name),
+    source: () => undefined,
     names: [...providers.keys()].sort(),
   };
 }

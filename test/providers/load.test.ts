@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, describe, expect, it } from "vitest";
+import type { Fault } from "../../src/providers/document.ts";
 import { faultText, lintProvider, loadCatalogue } from "../../src/providers/load.ts";
 import { oauthFile, SHIPPED, SHIPPED_NAMES } from "./stage.ts";
 
@@ -49,6 +50,30 @@ describe("loading provider files", () => {
     const loaded = loadCatalogue([SHIPPED, own]);
     expect(loaded.ok && loaded.catalogue.get("google")?.file.credentials.format).toBe("api_key");
     expect(loaded.ok && loaded.catalogue.get("slack")?.name).toBe("slack");
+  });
+
+  it("reads files that were checked before when they are first asked for, and tells of one that does not load", () => {
+    const checked = folder({ "a.yaml": oauthFile(), "b.yaml": "credentials: 3\n", "c.yaml": oauthFile() });
+    const own = folder({ "c.yaml": oauthFile("refresh: { resend_safe: true }") });
+    const told: string[] = [];
+    const report = (faults: readonly Fault[]) => told.push(...faults.map(faultText));
+    const loaded = loadCatalogue([own], { directory: checked, report });
+    if (!loaded.ok) throw new Error("it does not load");
+    const { catalogue } = loaded;
+    expect([catalogue.names, told]).toEqual([["a", "b", "c"], []]);
+    expect(catalogue.source("a")).toBe(join(checked, "a.yaml"));
+    expect(catalogue.source("c")).toBe(join(own, "c.yaml"));
+    rmSync(join(checked, "c.yaml"));
+    expect(catalogue.get("c")?.refresh.resendSafe).toBe(true);
+    expect(catalogue.get("a")).toBe(catalogue.get("a"));
+    expect([catalogue.get("b"), catalogue.get("b"), catalogue.get("d")]).toEqual([
+      undefined,
+      undefined,
+      undefined,
+    ]);
+    expect(told.every((text) => text.startsWith(join(checked, "b.yaml:")))).toBe(true);
+    expect(told).toHaveLength(2);
+    expect(loadCatalogue([own], { directory: join(checked, "missing"), report }).ok).toBe(false);
   });
 
   it("gives no catalogue at all when one file is faulty, and names every fault of every file", () => {

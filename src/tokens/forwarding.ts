@@ -5,6 +5,23 @@ import type { ClientCertificate } from "./vendor.ts";
 /** Headers or query parameters, in order, repeated names kept. */
 export type HttpFields = readonly (readonly [string, string])[];
 
+/** What a client may authenticate with, lower-case; the only credentials that reach a provider are the account's. */
+export const CREDENTIAL_HEADERS: ReadonlySet<string> = new Set([
+  "authorization",
+  "cookie",
+  "cookie2",
+  "proxy-authorization",
+]);
+
+/** They make another method or path of a request than the one that a caller's policy has seen. Lower-case. */
+export const OVERRIDE_HEADERS: ReadonlySet<string> = new Set([
+  "x-http-method",
+  "x-http-method-override",
+  "x-method-override",
+  "x-original-url",
+  "x-rewrite-url",
+]);
+
 /** One call at a provider's API, made as an account. */
 export interface ForwardedCall {
   readonly provider: string;

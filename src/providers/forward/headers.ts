@@ -1,5 +1,5 @@
 import { invalid } from "../../errors.ts";
-import type { HttpFields } from "../../tokens/forwarding.ts";
+import { CREDENTIAL_HEADERS, type HttpFields, OVERRIDE_HEADERS } from "../../tokens/forwarding.ts";
 
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 const MAX_HEADERS = 128;
@@ -21,23 +21,6 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
   "trailer",
   "transfer-encoding",
   "upgrade",
-]);
-
-/** Credentials; the only ones that are sent are the account's. */
-const CREDENTIALS: ReadonlySet<string> = new Set([
-  "authorization",
-  "cookie",
-  "cookie2",
-  "proxy-authorization",
-]);
-
-/** They make another method or path of the request that the policy has seen. */
-const OVERRIDES: ReadonlySet<string> = new Set([
-  "x-http-method",
-  "x-http-method-override",
-  "x-method-override",
-  "x-original-url",
-  "x-rewrite-url",
 ]);
 
 /** What may be told to another host than the one the caller meant. */
@@ -70,14 +53,14 @@ export function checkedHeaders(
     if (!TOKEN.test(name)) throw invalid(`headers[${at}].name`, "must be an HTTP token (RFC 9110 §5.6.2)");
     const plain = plainName(name);
     if (REFUSED.has(plain)) throw invalid(`headers[${at}].name`, `${plain} is written by the sidecar`);
-    if (restricted && OVERRIDES.has(plain)) {
+    if (restricted && OVERRIDE_HEADERS.has(plain)) {
       throw invalid(`headers[${at}].name`, `${plain} is not for callers whose methods or paths are limited`);
     }
     if (!isFieldValue(value)) {
       throw invalid(`headers[${at}].value`, "has characters that no header may have (CR, LF, NUL …)");
     }
     bytes += name.length + value.length;
-    return !HOP_BY_HOP.has(plain) && !CREDENTIALS.has(plain) && !injected.has(plain);
+    return !HOP_BY_HOP.has(plain) && !CREDENTIAL_HEADERS.has(plain) && !injected.has(plain);
   });
   if (bytes > MAX_HEADER_BYTES) throw invalid("headers", `at most ${MAX_HEADER_BYTES} bytes together`);
   return kept;

@@ -1,8 +1,6 @@
+import { CREDENTIAL_HEADERS, OVERRIDE_HEADERS } from "../../tokens/forwarding.ts";
 import type { Asked } from "./asked.ts";
 import { delimited, type Opened, text } from "./wire.ts";
-
-/** Credentials that a client may have sent; none of them is the account's. */
-const NEVER_PASSED_ON = ["authorization", "proxy-authorization", "cookie"];
 
 // Field numbers of envoy.service.auth.v3 and envoy.config.core.v3.
 const STATUS = 1;
@@ -19,10 +17,23 @@ const ALLOWS = delimited(STATUS, []);
 /** Both spellings of "replace", for the Envoys that know only one of them: `append: false`, OVERWRITE_IF_EXISTS_OR_ADD. */
 const REPLACES = Uint8Array.from([0x12, 0x00, 0x18, 0x02]);
 
-/** The bytes of a CheckResponse that lets the request through, with the account's credential in the client's place. */
-export function allowed({ headers, queryParameters }: Opened, asked: Asked): Uint8Array {
-  const named = asked.accountHeader === undefined ? [] : [asked.accountHeader];
-  const removed = [...NEVER_PASSED_ON, ...named].filter((name) => headers.every(([key]) => key !== name));
+/**
+ * The bytes of a CheckResponse that lets the request through, with the account's credential in the client's place.
+ * `isRestricted`: the caller's policy limits methods or paths.
+ */
+export function allowed(
+  { headers, queryParameters }: Opened,
+  asked: Asked,
+  isRestricted: boolean,
+): Uint8Array {
+  const injected = headers.map(([key]) => key);
+  const removed = [
+    ...CREDENTIAL_HEADERS,
+    ...(asked.accountHeader === undefined ? [] : [asked.accountHeader]),
+    ...(isRestricted ? OVERRIDE_HEADERS : []),
+    // Many servers read `x_api_key` as `x-api-key` (RFC 3875 §4.1.18).
+    ...injected.map((key) => key.replaceAll("-", "_")),
+  ].filter((name) => !injected.includes(name));
   const parameters = queryParameters.map(
     ([key, value]) => [encodeURIComponent(key), encodeURIComponent(value)] as const,
   );

@@ -69,7 +69,10 @@ function decide(
 function answered(deps: CheckDeps, asked: Asked, call: Call, bytes: Uint8Array) {
   const token = readOpened(bytes);
   deps.opened(asked.ask.key.accountId, call.caller.name, "authz");
-  return { response: allowed(token, asked), incarnation: parseRevision(token.revision).incarnation };
+  return {
+    response: allowed(token, asked, call.caller.isRequestRestricted),
+    incarnation: parseRevision(token.revision).incarnation,
+  };
 }
 
 /** An account outside of the fence answers as one that is not there would, so that ids cannot be probed. */

@@ -81,12 +81,16 @@ function limitHeaders(
   limits: RateLimit | undefined,
   retryAfterMs: number | undefined,
 ): readonly (readonly [string, string])[] {
-  const seconds = (ms: number | undefined) => (ms === undefined ? undefined : Math.ceil(ms / 1_000));
-  const values = [
+  const values: readonly (readonly [string, number | undefined])[] = [
     ["ratelimit-limit", limits?.limit],
     ["ratelimit-remaining", limits?.remaining],
     ["ratelimit-reset", seconds(limits?.resetAfterMs)],
     ["retry-after", seconds(retryAfterMs)],
-  ] as const;
-  return values.flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)] as const]));
+  ];
+  return values.flatMap(([name, value]) => (value === undefined ? [] : [[name, value.toFixed(0)] as const]));
+}
+
+/** Rounded up: who comes back at that second has waited long enough. */
+function seconds(ms: number | undefined): number | undefined {
+  return ms === undefined ? undefined : Math.ceil(ms / 1_000);
 }

@@ -174,7 +174,14 @@ describe("an answer to Envoy", () => {
     expect(httpResponse.value.headers).toMatchObject([
       { header: { key: "authorization", value: "Bearer ours" }, append: false, appendAction: 2 },
     ]);
-    expect(httpResponse.value.headersToRemove).toEqual(["proxy-authorization", "cookie"]);
+    expect(httpResponse.value.headersToRemove).toEqual(["cookie", "cookie2", "proxy-authorization"]);
+  });
+
+  it("takes away what servers may read as the credential's header", async () => {
+    const getToken = () => tokenOf({ "X-Api-Key": "ours" });
+    const { httpResponse } = await answer({ contextExtensions, request }, { getToken });
+    if (httpResponse.case !== "okResponse") throw new Error("denied");
+    expect(httpResponse.value.headersToRemove).toContain("x_api_key");
   });
 
   it("is no token of an account that became another tenant's while its token was refreshed", async () => {

@@ -198,7 +198,9 @@ describe("Envoy's caller token", () => {
     const rpcs = ["Authorization/Check"];
     await using at = await withCallers({ rpcs, methods: ["GET"], paths: ["/v1/*"] }, withToken);
     await at.connect("acme", { provider: "oauth", expired: false });
-    expect(await at.send("/v1/me", as("acme"))).toMatchObject({ status: 200 });
+    const override = { "x-http-method-override": "DELETE", "x-original-url": "/v2/me" };
+    expect(await at.send("/v1/me", { ...as("acme"), ...override })).toMatchObject({ status: 200 });
+    expect(JSON.stringify(at.api.seen)).not.toMatch(/override|original/);
     for (const [path, method] of [
       ["/v2/me", "GET"],
       ["/v1/me", "DELETE"],

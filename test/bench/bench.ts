@@ -24,6 +24,12 @@ export interface Sidecar {
   readonly stateDir: string;
 }
 
+/** A server of the same libraries that promises nothing. */
+export interface BareServer {
+  readonly process: ServerProcess;
+  readonly data: string;
+}
+
 export interface SidecarOptions {
   readonly stateDir?: string;
   readonly isProbed?: boolean;
@@ -94,14 +100,18 @@ export class Bench {
   }
 
   /** The bare echo, which answers `method` with `answer`. */
-  async echo(
-    answer: Buffer,
-    method: "getToken" | "check" = "getToken",
-  ): Promise<{ readonly process: ServerProcess; readonly data: string }> {
-    const socket = join(this.folder(), "echo.sock");
-    const process = new ServerProcess([this.#bundles.echo, socket, method, answer.toString("base64")], {
-      isProbed: true,
-    });
+  echo(answer: Buffer, method: "getToken" | "check" = "getToken"): Promise<BareServer> {
+    return this.#bare(this.#bundles.echo, method, answer.toString("base64"));
+  }
+
+  /** The bare proxy, which sends everything to `origin` with `token`. */
+  forwarder(origin: string, token: string): Promise<BareServer> {
+    return this.#bare(this.#bundles.forward, origin, token);
+  }
+
+  async #bare(program: string, ...words: readonly string[]): Promise<BareServer> {
+    const socket = join(this.folder(), "bare.sock");
+    const process = new ServerProcess([program, socket, ...words], { isProbed: true });
     this.#undo.push(() => process.stop());
     await process.says(/"message":"ready"/);
     return { process, data: `unix:${socket}` };

@@ -12,6 +12,7 @@ export interface Bundles {
   /** What its first line gives to Node. */
   readonly keyturnFlags: readonly string[];
   readonly echo: string;
+  readonly forward: string;
   remove(): void;
 }
 
@@ -21,10 +22,14 @@ export async function buildBundles(): Promise<Bundles> {
   copyFileSync(join(root, "package.json"), join(folder, "package.json"));
   const dist = join(folder, "dist");
   execFileSync(process.execPath, [join(root, ".ci/build.ts"), dist], { stdio: "inherit" });
-  const echo = join(folder, "echo.cjs");
+  const [echo = "", forward = ""] = ["echo", "forward"].map((name) => join(folder, `${name}.cjs`));
   await build({
-    entryPoints: [join(import.meta.dirname, "echo-server.ts")],
-    outfile: echo,
+    entryPoints: {
+      echo: join(import.meta.dirname, "echo-server.ts"),
+      forward: join(import.meta.dirname, "forward-server.ts"),
+    },
+    outdir: folder,
+    outExtension: { ".js": ".cjs" },
     bundle: true,
     platform: "node",
     target: "node24",
@@ -36,6 +41,7 @@ export async function buildBundles(): Promise<Bundles> {
     keyturn,
     keyturnFlags: flagsOf(keyturn),
     echo,
+    forward,
     remove: () => rmSync(folder, { recursive: true, force: true }),
   };
 }

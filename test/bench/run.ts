@@ -14,6 +14,7 @@ import { httpBenchmark } from "./http.ts";
 import { kekBenchmark } from "./kek.ts";
 import { memoryBenchmark } from "./memory.ts";
 import { providerFilesBenchmark } from "./provider-files.ts";
+import { proxyBenchmark } from "./proxy.ts";
 import { readingsBenchmark } from "./readings.ts";
 import { refreshesBenchmark } from "./refreshes.ts";
 import { waitersBenchmark } from "./waiters.ts";
@@ -33,6 +34,7 @@ const ALL: readonly Benchmark[] = [
   kekBenchmark,
   providerFilesBenchmark,
   readingsBenchmark,
+  proxyBenchmark,
 ];
 
 const { values } = parseArgs({

@@ -1,4 +1,3 @@
-import { setMaxListeners } from "node:events";
 import type { Clock } from "../clock.ts";
 import { Incoming, Outgoing } from "./body.ts";
 import { brokenOff } from "./broken.ts";
@@ -119,6 +118,8 @@ const CONNECT_TIMEOUT_MS = 10_000;
 // A setTimeout past 24.8 days fires at once.
 const MAX_TIMER_MS = 2 ** 31 - 1;
 
+const ONCE = { once: true };
+
 /** Streams are long, and one provider may have many of them open. */
 const STREAM_PLACES = 1_000;
 
@@ -162,11 +163,11 @@ class GuardedEgress implements Egress {
   readonly #clock: Clock;
   readonly #connection: ConnectionDeps;
   readonly #pool = new Pool();
-  readonly #running = new Set<Promise<unknown>>();
-  readonly #end = new AbortController();
+  /** Requests on their way, and what ends each. */
+  readonly #running = new Map<Promise<unknown>, AbortController>();
+  #closed = false;
 
   constructor(deps: EgressDeps) {
-    setMaxListeners(0, this.#end.signal);
     this.#clock = deps.clock;
     this.#connection = {
       resolve: deps.resolve ?? systemResolve(),
@@ -178,7 +179,7 @@ class GuardedEgress implements Egress {
 
   async request(r: OutboundRequest): Promise<OutboundResult> {
     const sending = this.#checked(r, r.body, r.fresh);
-    if (this.#end.signal.aborted) return { kind: "not_sent", cause: "closed" };
+    if (this.#closed) return { kind: "not_sent", cause: "closed" };
     return this.#within(sending, async () => {
       let head: Head | undefined;
       let bytes = 0;
@@ -208,7 +209,7 @@ class GuardedEgress implements Egress {
     if (streamed !== undefined && r.bodyBytes !== undefined) {
       sending.headers.push("content-length", String(r.bodyBytes));
     }
-    if (this.#end.signal.aborted) return { kind: "not_sent", cause: "closed" };
+    if (this.#closed) return { kind: "not_sent", cause: "closed" };
     return new Promise((resolve, reject) => {
       let trailers: Fields = [];
       let waiting: NodeJS.Timeout | undefined;
@@ -268,8 +269,9 @@ class GuardedEgress implements Egress {
   }
 
   async close(): Promise<void> {
-    this.#end.abort();
-    await Promise.allSettled(this.#running);
+    this.#closed = true;
+    for (const limit of this.#running.values()) limit.abort("aborted");
+    await Promise.allSettled(this.#running.keys());
     this.#pool.close();
   }
 
@@ -285,16 +287,15 @@ class GuardedEgress implements Egress {
     const timer = setTimeout(() => limit.abort("timeout"), Math.min(r.timeoutMs, MAX_TIMER_MS));
     const abort = (): void => limit.abort("aborted");
     if (r.signal?.aborted === true) abort();
-    const ends = r.signal === undefined ? [this.#end.signal] : [this.#end.signal, r.signal];
-    for (const signal of ends) signal.addEventListener("abort", abort, { once: true });
+    r.signal?.addEventListener("abort", abort, ONCE);
     const running = work();
-    this.#running.add(running);
+    this.#running.set(running, limit);
     try {
       return await running;
     } finally {
       this.#running.delete(running);
       clearTimeout(timer);
-      for (const signal of ends) signal.removeEventListener("abort", abort);
+      r.signal?.removeEventListener("abort", abort);
     }
   }
 
@@ -345,7 +346,7 @@ class GuardedEgress implements Egress {
     let reusable = false;
     try {
       const ended = await line.exchange(call, listener);
-      reusable = ended.kind === "complete" && !call.last && !this.#end.signal.aborted && line.alive;
+      reusable = ended.kind === "complete" && !call.last && !this.#closed && line.alive;
       return ended;
     } finally {
       if (reusable) this.#pool.give(line);

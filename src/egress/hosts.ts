@@ -121,7 +121,8 @@ export function assertHost(url: string, allowedHosts: readonly string[], permits
   if (literal === undefined && (name.startsWith("[") || NUMERIC_END.test(name))) {
     throw notAllowed("ip_literal", "the URL's host is an IP address in disguise");
   }
-  if ((literal === undefined && !isHostName(name)) || !URL.canParse(url) || new URL(url).hostname !== name) {
+  const parsedUrl = URL.parse(url);
+  if ((literal === undefined && !isHostName(name)) || parsedUrl?.hostname !== name) {
     throw notAllowed("host_invalid", "the URL's host is malformed");
   }
   const host = literal ?? name;
@@ -136,6 +137,6 @@ export function assertHost(url: string, allowedHosts: readonly string[], permits
   if (literal !== undefined && !addressAllowed(literal, secure, permits)) {
     throw notAllowed("address_not_allowed", "addresses of this kind are not permitted", name);
   }
-  const { origin, pathname, search } = new URL(url);
+  const { origin, pathname, search } = parsedUrl;
   return { secure, host, port, origin, path: pathname + search };
 }

@@ -64,9 +64,10 @@ const IDLE_MS = 30_000;
 
 function fieldsOf(raw: Dispatcher.DispatchController["rawHeaders"]): Fields {
   if (!Array.isArray(raw)) return [];
-  const text = raw.map((part) => (typeof part === "string" ? part : part.toString("latin1")));
+  const text = (part: Buffer | string | undefined) =>
+    typeof part === "string" ? part : (part?.toString("latin1") ?? "");
   const pairs: (readonly [string, string])[] = [];
-  for (let i = 0; i + 1 < text.length; i += 2) pairs.push([(text[i] ?? "").toLowerCase(), text[i + 1] ?? ""]);
+  for (let i = 0; i + 1 < raw.length; i += 2) pairs.push([text(raw[i]).toLowerCase(), text(raw[i + 1])]);
   return pairs;
 }
 
@@ -117,6 +118,11 @@ export class Line {
   /** True while another call may be tried. */
   get alive(): boolean {
     return !this.#socket.destroyed && this.#socket.writable;
+  }
+
+  /** `heard` is called once, when the connection has closed. */
+  onClose(heard: () => void): void {
+    this.#socket.once("close", heard);
   }
 
   destroy(): void {

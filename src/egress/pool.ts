@@ -1,12 +1,17 @@
 import type { Line } from "./line.ts";
 
-const MAX_IDLE = 128;
-const MAX_IDLE_PER_KEY = 16;
+const MAX_IDLE = 512;
 const MAX_BUSY_PER_KEY = 64;
+/** As many as may be busy: with fewer, calls that come in waves would open connections for each wave. */
+const MAX_IDLE_PER_KEY = MAX_BUSY_PER_KEY;
 
 /** Idle connections for reuse, and a bound on how many of one kind are busy at once. */
 export class Pool {
-  #idle: Line[] = [];
+  /** By key, the longest idle one first. */
+  readonly #idle = new Map<string, Line[]>();
+  #idleCount = 0;
+  /** Lines that say so when they close. */
+  readonly #watched = new WeakSet<Line>();
   readonly #busy = new Map<string, number>();
   readonly #waiting = new Map<string, (() => void)[]>();
 
@@ -52,26 +57,47 @@ export class Pool {
 
   /** The line of `key` that was used last, out of the pool; undefined when there is none. */
   take(key: string): Line | undefined {
-    this.#idle = this.#idle.filter((line) => line.alive);
-    const at = this.#idle.findLastIndex((line) => line.key === key);
-    return at === -1 ? undefined : this.#idle.splice(at, 1)[0];
+    for (let line = this.#idle.get(key)?.at(-1); line !== undefined; line = this.#idle.get(key)?.at(-1)) {
+      this.#remove(line);
+      if (line.alive) return line;
+    }
+    return undefined;
   }
 
   /** Keeps a line for the next call; the longest idle one is closed when there are too many. */
   give(line: Line): void {
-    this.#idle = this.#idle.filter((other) => other.alive);
-    const same = this.#idle.filter((other) => other.key === line.key);
-    const surplus =
-      same.length >= MAX_IDLE_PER_KEY ? same[0] : this.#idle.length >= MAX_IDLE ? this.#idle[0] : undefined;
-    if (surplus !== undefined) {
-      this.#idle.splice(this.#idle.indexOf(surplus), 1);
-      surplus.destroy();
+    if (!this.#watched.has(line)) {
+      this.#watched.add(line);
+      line.onClose(() => this.#remove(line));
     }
-    this.#idle.push(line);
+    const same = this.#idle.get(line.key);
+    if (same !== undefined && same.length >= MAX_IDLE_PER_KEY) this.#close(same[0]);
+    else if (this.#idleCount >= MAX_IDLE) this.#close(this.#idle.values().next().value?.[0]);
+    const lines = this.#idle.get(line.key) ?? [];
+    lines.push(line);
+    this.#idle.set(line.key, lines);
+    this.#idleCount += 1;
+  }
+
+  #close(line: Line | undefined): void {
+    if (line === undefined) return;
+    this.#remove(line);
+    line.destroy();
+  }
+
+  #remove(line: Line): void {
+    const lines = this.#idle.get(line.key);
+    const at = lines?.lastIndexOf(line) ?? -1;
+    if (lines === undefined || at === -1) return;
+    lines.splice(at, 1);
+    this.#idleCount -= 1;
+    if (lines.length === 0) this.#idle.delete(line.key);
   }
 
   /** Closes every idle line. */
   close(): void {
-    for (const line of this.#idle.splice(0)) line.destroy();
+    for (const lines of this.#idle.values()) for (const line of lines) line.destroy();
+    this.#idle.clear();
+    this.#idleCount = 0;
   }
 }

@@ -258,8 +258,10 @@ function bindBidi(method: DescMethod, handler: Bidi, door: Door): handleBidiStre
 /** Aborts when the caller has gone, or the call is over. */
 function goneWith(call: EventEmitter): AbortSignal {
   const gone = new AbortController();
-  call.on("cancelled", () => gone.abort());
-  call.on("close", () => gone.abort());
+  // With a reason of ours: without one an exception is made for each call, stack and all.
+  const end = () => gone.abort("gone");
+  call.on("cancelled", end);
+  call.on("close", end);
   return gone.signal;
 }
 

@@ -7,7 +7,7 @@ import type { Catalogue } from "../load.ts";
 import type { Provider } from "../provider.ts";
 import { isThrottled, type RateLimits, rateLimitsOf } from "../rate-limit.ts";
 import { rateLimitHeaders } from "../rate-limit-headers.ts";
-import { allowedHostsFor } from "../request.ts";
+import { hostsOf } from "../request.ts";
 import { renderHeader } from "../template.ts";
 import { answerHeaders, checkedHeaders, requestHeaders } from "./headers.ts";
 import { peek } from "./peek.ts";
@@ -19,7 +19,7 @@ interface Outward {
   readonly method: string;
   readonly url: string;
   readonly headers: HttpFields;
-  readonly allowedHosts: string[];
+  readonly allowedHosts: readonly string[];
   readonly allowLoopback: boolean;
   readonly clientCertificate?: { readonly chain: string; readonly key: string };
   readonly timeoutMs: number;
@@ -77,6 +77,7 @@ const MAX_REDIRECTS = 5;
 
 /** Calls at the providers' APIs, as their files describe them. */
 export function createForward(deps: ForwardDeps): Forward {
+  const settledFor = settling();
   return async (call) => {
     const provider = deps.catalogue().get(call.provider);
     if (provider === undefined) {
@@ -84,13 +85,14 @@ export function createForward(deps: ForwardDeps): Forward {
         metadata: { provider: call.provider },
       });
     }
-    const { start, first } = setOut(provider, call);
+    const settled = settledFor(provider, call.fields);
+    const { start, first } = setOut(settled, provider, call);
     let hop = first;
-    let answer = await send(deps, provider, call, hop);
+    let answer = await send(deps, provider, settled, call, hop);
     for (let followed = 0; followed < MAX_REDIRECTS; followed += 1) {
       const next = redirected(start, hop, answer);
       if (next === undefined) break;
-      const answered = await send(deps, provider, call, next).catch(unlessNotAllowed);
+      const answered = await send(deps, provider, settled, call, next).catch(unlessNotAllowed);
       // What leads where nothing may go is for the caller to see, not to be followed.
       if (answered === undefined) break;
       cancelOf(answer)();
@@ -105,8 +107,38 @@ function unlessNotAllowed(error: unknown): undefined {
   if (!isReason(error, "DESTINATION_NOT_ALLOWED")) throw error;
 }
 
+/** What a provider's file and an account's fields come to, whatever is called. */
+interface Settled {
+  readonly hosts: readonly string[];
+  readonly defaults: HttpFields;
+}
+
+/** Patterns of fields and hosts are costly to check, and both objects stay the same from call to call. */
+function settling(): (provider: Provider, fields: ForwardedCall["fields"]) => Settled {
+  const known = new WeakMap<Provider, WeakMap<ForwardedCall["fields"], Settled>>();
+  return (provider, fields) => {
+    const ofProvider = known.get(provider) ?? new WeakMap<ForwardedCall["fields"], Settled>();
+    known.set(provider, ofProvider);
+    const settled = ofProvider.get(fields) ?? settledOf(provider, fields);
+    ofProvider.set(fields, settled);
+    return settled;
+  };
+}
+
+function settledOf(provider: Provider, fields: ForwardedCall["fields"]): Settled {
+  const lookup = fieldLookup(provider.fields, fields);
+  const defaults = provider.proxy.headers.map(
+    ([name, template]) => [name, renderHeader(name, template, lookup)] as const,
+  );
+  return { hosts: [...new Set(hostsOf(provider, fields))], defaults };
+}
+
 /** The call as it goes out first; everything the caller sent is checked here. */
-function setOut(provider: Provider, call: ForwardedCall): { readonly start: Start; readonly first: Hop } {
+function setOut(
+  { defaults }: Settled,
+  provider: Provider,
+  call: ForwardedCall,
+): { readonly start: Start; readonly first: Hop } {
   const path = checkedPath(call.path);
   const query = checkedQuery(call.query);
   const credential = call.credential.reveal();
@@ -120,10 +152,6 @@ function setOut(provider: Provider, call: ForwardedCall): { readonly start: Star
     );
   }
   const base = new URL(call.baseUrl);
-  const lookup = fieldLookup(provider.fields, call.fields);
-  const defaults = provider.proxy.headers.map(
-    ([name, template]) => [name, renderHeader(name, template, lookup)] as const,
-  );
   return {
     start: { base, parameters: credential.queryParameters, permits: call.permits },
     first: {
@@ -139,6 +167,7 @@ function setOut(provider: Provider, call: ForwardedCall): { readonly start: Star
 async function send(
   { outlet, clock }: ForwardDeps,
   provider: Provider,
+  { hosts }: Settled,
   call: ForwardedCall,
   hop: Hop,
 ): Promise<Answer> {
@@ -147,7 +176,7 @@ async function send(
     method: hop.method,
     url: hop.url.href,
     headers: hop.headers,
-    allowedHosts: allowedHostsFor(provider, call.fields, hop.url),
+    allowedHosts: hosts,
     allowLoopback: provider.allowLoopback,
     ...(shown === undefined ? {} : { clientCertificate: { chain: shown.chain, key: shown.key.reveal() } }),
     timeoutMs: Math.max(0, call.untilBootMs - clock.boot()),
@@ -208,7 +237,7 @@ async function forwarded(provider: Provider, answer: Answer): Promise<Forwarded>
   const read = whole === undefined ? readHead(answer) : readAnswer({ ...answer, body: whole });
   const { rateLimits } = provider.response;
   const throttled = isThrottled(read, rateLimits);
-  const limits = rateLimitsOf(read, rateLimits);
+  const limits = tellsLimits(answer.headers, provider) ? rateLimitsOf(read, rateLimits) : undefined;
   return {
     status: answer.status,
     headers: withLimits(answerHeaders(answer.headers), limits, throttled),
@@ -223,6 +252,12 @@ async function forwarded(provider: Provider, answer: Answer): Promise<Forwarded>
 /** The provider's trouble says nothing of a token, whatever else the answer looks like. */
 function tokenEnded({ proxy }: Provider, read: ReadAnswer): boolean {
   return read.status < 500 && (judge(proxy.tokenEnded, read) ?? read.status === 401);
+}
+
+/** Most answers say nothing of limits, and looking for all the ways of saying it costs as much as the rest. */
+function tellsLimits(headers: HttpFields, { response: { rateLimits } }: Provider): boolean {
+  if (rateLimits.windows.length > 0 || rateLimits.retryAfter !== undefined) return true;
+  return headers.some(([name]) => name.includes("rate") || name === "retry-after");
 }
 
 /** The provider's own stay, but for those whose standard meaning they may not have. */

@@ -66,20 +66,25 @@ export function checkedHeaders(
   return kept;
 }
 
-/** The caller's, then the provider file's own where the caller has not said otherwise, then the credential. */
+/** The caller's, then ours and the provider file's own where nobody has said otherwise, then the credential. */
 export function requestHeaders(
   asked: HttpFields,
   defaults: HttpFields,
   credential: Readonly<Record<string, string>>,
 ): HttpFields {
-  const named = new Set(asked.map(([name]) => name.toLowerCase()));
-  const own = [
-    ["user-agent", "keyturn"] as const,
-    ...defaults.map(([name, value]) => [name, value] as const),
-  ];
-  const last = new Map(own.map(([name, value]) => [name.toLowerCase(), value]));
-  for (const name of Object.keys(credential)) last.delete(name.toLowerCase());
-  return [...asked, ...[...last].filter(([name]) => !named.has(name)), ...Object.entries(credential)];
+  const headers = [...asked];
+  for (const one of [...defaults, OWN]) {
+    if (!isNamed(headers, one[0]) && !isNamed(Object.entries(credential), one[0])) headers.push(one);
+  }
+  headers.push(...Object.entries(credential));
+  return headers;
+}
+
+const OWN: HttpFields[number] = ["user-agent", "keyturn"];
+
+function isNamed(headers: HttpFields, name: string): boolean {
+  const lower = name.toLowerCase();
+  return headers.some(([other]) => other.length === lower.length && other.toLowerCase() === lower);
 }
 
 /** What is left of a request's headers when it is sent on to another origin. */

@@ -53,12 +53,10 @@ export function targetUrl(
   if (path !== "") url.pathname = wanted;
   if (path !== "" && url.pathname !== wanted) throw invalid("path", "must be written as it is to be sent");
   const isCredential = (name: string) => Object.hasOwn(credential, name);
-  const own = [...url.searchParams].filter(([name]) => !isCredential(name));
-  const asked = query.filter(([name]) => !isCredential(name));
-  const pairs = [...own, ...asked, ...Object.entries(credential)];
-  url.search = pairs
-    .map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`)
-    .join("&");
+  const own = url.search === "" ? [] : [...url.searchParams];
+  const pairs = [...own, ...query].filter(([name]) => !isCredential(name));
+  pairs.push(...Object.entries(credential));
+  if (pairs.length > 0) url.search = pairs.map(encodedPair).join("&");
   if (url.href.length > MAX_URL_LENGTH) {
     throw invalid(
       path.length > MAX_URL_LENGTH / 2 ? "path" : "query",
@@ -66,4 +64,8 @@ export function targetUrl(
     );
   }
   return url;
+}
+
+function encodedPair([name, value]: readonly [string, string]): string {
+  return `${encodeURIComponent(name)}=${encodeURIComponent(value)}`;
 }

@@ -119,7 +119,7 @@ function callAs(
   return {
     ...wanted,
     provider: account.provider,
-    fields: token.fields,
+    fields: account.fields,
     baseUrl: token.baseUrl,
     credential: new Secret({ headers: token.headers, queryParameters: token.queryParameters }),
     clientCertificate: certificate,

@@ -74,19 +74,39 @@ export interface Detail {
   readonly value: Message;
 }
 
+// An error travels in the headers that end a call. HTTP/2 peers give those 8 to 16 KiB and drop the whole connection
+// over more, with every other call on it; what a caller sent may be repeated in them.
+const MAX_TEXT = 1_024;
+const MAX_VALUE = 256;
+const MAX_ENTRIES = 16;
+
+/** Cut to so many characters, whole ones, and without half of a surrogate pair. */
+function clip(text: string, most: number): string {
+  return text.length <= most ? text : `${text.slice(0, most).toWellFormed()}…`;
+}
+
+function clipped(error: KeyturnError) {
+  const metadata = Object.entries(error.metadata)
+    .slice(0, MAX_ENTRIES)
+    .map(([name, value]) => [clip(name, MAX_VALUE), clip(value, MAX_VALUE)] as const);
+  const violations = error.violations.slice(0, MAX_ENTRIES).map(({ field, description }) => ({
+    field: clip(field, MAX_VALUE),
+    description: clip(description, MAX_VALUE),
+  }));
+  return { metadata: Object.fromEntries(metadata), violations };
+}
+
 /** What every error carries: ErrorInfo, and what else helps the caller. */
 export function detailsOf(error: KeyturnError): readonly Detail[] {
+  const { metadata, violations: fieldViolations } = clipped(error);
   const details: Detail[] = [];
   const add = <D extends DescMessage>(desc: D, init: MessageInitShape<D>) =>
     details.push({ desc, value: create(desc, init) });
-  add(ErrorInfoSchema, { reason: error.reason, domain: DOMAIN, metadata: { ...error.metadata } });
+  add(ErrorInfoSchema, { reason: error.reason, domain: DOMAIN, metadata });
   const retryAfterMs = retryAfterMsOf(error);
   if (retryAfterMs !== undefined)
     add(RetryInfoSchema, { retryDelay: durationFromMs(Math.ceil(retryAfterMs)) });
-  if (error.violations.length > 0) {
-    const fieldViolations = error.violations.map(({ field, description }) => ({ field, description }));
-    add(BadRequestSchema, { fieldViolations });
-  }
+  if (fieldViolations.length > 0) add(BadRequestSchema, { fieldViolations });
   if (error.rateLimit !== undefined) {
     details.push({ desc: RateLimitSchema, value: rateLimitMessage(error.rateLimit) });
   }
@@ -98,7 +118,8 @@ export function toServiceError(error: KeyturnError): ServiceError {
   const code = CODE[error.reason];
   const details = detailsOf(error).map(({ desc, value }) => anyPack(desc, value));
   const metadata = new Metadata();
-  const body = toBinary(StatusSchema, create(StatusSchema, { code, message: error.message, details }));
+  const message = clip(error.message, MAX_TEXT);
+  const body = toBinary(StatusSchema, create(StatusSchema, { code, message, details }));
   metadata.set("grpc-status-details-bin", Buffer.from(body));
-  return Object.assign(new Error(error.message), { code, details: error.message, metadata });
+  return Object.assign(new Error(message), { code, details: message, metadata });
 }

@@ -11,6 +11,7 @@ import { eventLoopBenchmark } from "./event-loop.ts";
 import { type Results, table } from "./figure.ts";
 import { getTokenBenchmark } from "./get-token.ts";
 import { httpBenchmark } from "./http.ts";
+import { importBenchmark } from "./import.ts";
 import { kekBenchmark } from "./kek.ts";
 import { memoryBenchmark } from "./memory.ts";
 import { providerFilesBenchmark } from "./provider-files.ts";
@@ -31,6 +32,7 @@ const ALL: readonly Benchmark[] = [
   accountsBenchmark,
   refreshesBenchmark,
   clusterBenchmark,
+  importBenchmark,
   kekBenchmark,
   providerFilesBenchmark,
   readingsBenchmark,

@@ -12,8 +12,17 @@ export function time<K extends string>(name: K, ms: number | undefined): { reado
   return (ms === undefined ? {} : { [name]: timestamp(ms) }) as { readonly [P in K]?: Timestamp };
 }
 
-export function msOf(at: Timestamp | undefined): number | undefined {
-  return at === undefined ? undefined : timestampMs(at);
+const FIRST_SECOND = -62_135_596_800n;
+const LAST_SECOND = 253_402_300_799n;
+const NANOS = 1_000_000_000;
+
+/** INVALID_REQUEST when it is no time of the years 1 to 9999, the range of google.protobuf.Timestamp. */
+export function msOf(field: string, at: Timestamp | undefined): number | undefined {
+  if (at === undefined) return undefined;
+  const { seconds, nanos } = at;
+  const isTime = seconds >= FIRST_SECOND && seconds <= LAST_SECOND && nanos >= 0 && nanos < NANOS;
+  if (!isTime) throw invalid(field, "a time between the years 1 and 9999");
+  return timestampMs(at);
 }
 
 /** Undefined is zero. INVALID_REQUEST when it is negative or longer than `maxMs`. */

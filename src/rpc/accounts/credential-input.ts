@@ -7,7 +7,7 @@ import { msOf } from "../wire.ts";
 /** A credential as it was handed in. INVALID_REQUEST names the missing member; never what was given. */
 export function credentialOf(message: CredentialMessage, nowMs: number): Credential {
   const { kind } = message;
-  const expiresAtMs = msOf(message.expireTime);
+  const expiresAtMs = msOf("credential.expire_time", message.expireTime);
   switch (kind.case) {
     case "oauth":
       return oauth(kind.value, nowMs);
@@ -52,9 +52,13 @@ function oauth(message: OAuthMessage, nowMs: number): Credential {
     accessToken: new Secret(accessToken),
     tokenType: plain.token_type,
     issuedAtMs: nowMs,
-    expiresAtMs: accessToken === "" ? nowMs : (msOf(message.expireTime) ?? unknownEnd),
+    expiresAtMs:
+      accessToken === "" ? nowMs : (msOf("credential.oauth.expire_time", message.expireTime) ?? unknownEnd),
     refreshToken: refreshToken === "" ? undefined : new Secret(refreshToken),
-    refreshTokenExpiresAtMs: msOf(message.refreshTokenExpireTime),
+    refreshTokenExpiresAtMs: msOf(
+      "credential.oauth.refresh_token_expire_time",
+      message.refreshTokenExpireTime,
+    ),
     scopes,
     members: new Secret(plain),
   };

@@ -32,8 +32,8 @@ export interface AuditServiceDeps {
 export function auditHandlers(deps: AuditServiceDeps): Handlers {
   return {
     queryAudit: stream(AuditService.method.queryAudit, async (request, _call, send) => {
-      const fromMs = msOf(request.startTime) ?? 0;
-      const untilMs = msOf(request.endTime) ?? Number.POSITIVE_INFINITY;
+      const fromMs = msOf("start_time", request.startTime) ?? 0;
+      const untilMs = msOf("end_time", request.endTime) ?? Number.POSITIVE_INFINITY;
       const same = (wanted: string, value: string) => wanted === "" || wanted === value;
       for await (const record of deps.records()) {
         const inTime = record.atMs >= fromMs && record.atMs < untilMs;

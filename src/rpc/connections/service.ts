@@ -93,7 +93,7 @@ async function withSecret(deps: ConnectionServiceDeps, request: ConnectWithSecre
   const { provider, client, tenant, fields, labels, secrets, allowIdentityChange } = request;
   const accountId = request.accountId === "" ? deps.newAccountId() : request.accountId;
   const wanted = { provider, client, tenant, accountId, fields, labels, allowIdentityChange };
-  const given = { ...wanted, secrets, expiresAtMs: msOf(request.expireTime) };
+  const given = { ...wanted, secrets, expiresAtMs: msOf("expire_time", request.expireTime) };
   const { account, verified } = await deps.connections.withSecret(given, permitOf(call), actorOf(call));
   const { id, externalSubject } = account;
   return create(ConnectWithSecretResponseSchema, { accountId: id, verified, externalSubject });

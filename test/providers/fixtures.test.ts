@@ -40,6 +40,9 @@ function missing(provider: Provider, { cases }: Fixtures): readonly string[] {
     "what goes into a call of the API": cases.some(
       ({ gives }) => gives?.headers !== undefined || gives?.query !== undefined,
     ),
+    "who the account is":
+      (provider.identity ?? provider.afterConnect.find((each) => each.identity)) === undefined ||
+      cases.some(({ gives }) => typeof gives?.subject === "string"),
     "a refused verification":
       verification === undefined || cases.some((one) => one.call === "verify" && one.outcome === "refused"),
     "a rate limit of the API": cases.some((one) => one.call === "api" && one.rate_limit !== undefined),

@@ -21,8 +21,6 @@ export interface Connected {
   readonly fields: Readonly<Record<string, string>>;
   readonly subject: string | undefined;
   readonly allowIdentityChange: boolean;
-  /** `authorization` or `secret`: the events' reason. */
-  readonly by: string;
 }
 
 /** Stores what a connection has brought, in one transaction, whatever the account has become meanwhile. */
@@ -102,7 +100,7 @@ export class ConnectedWriter {
     const isFirst = view.get(at) === undefined || before.pendingSinceMs !== undefined;
     for (const [n, name] of [...connected.credentials.keys()].entries()) {
       const say = (type: EventType) =>
-        draft.event(slotEvent(type, account, name, slots[name], nowMs, connected.by));
+        draft.event(slotEvent(type, account, name, slots[name], nowMs, "connected"));
       // An account is created once; schedules are fed for each of its tokens.
       if (!isFirst) say("integrated_account:credential_rotated");
       else say(n === 0 ? "integrated_account:created" : "feed:slot_changed");

@@ -25,6 +25,7 @@ export interface EtcdMember {
   /** Such as `http://127.0.0.1:41234`. */
   readonly url: string;
   readonly port: number;
+  readonly pid: number;
   freeze(): void;
   thaw(): void;
   kill(): Promise<void>;
@@ -93,6 +94,9 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<Etcd> {
     return {
       url: of.url,
       port: of.port,
+      get pid() {
+        return current().pid;
+      },
       freeze: () => current().freeze(),
       thaw: () => current().thaw(),
       kill: () => current().kill(),

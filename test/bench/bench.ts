@@ -54,6 +54,11 @@ export class Bench {
     return mkdtempSync(join(this.#folder, `${this.#folders}-`));
   }
 
+  /** What a benchmark started itself. */
+  endsWith(undo: () => Promise<void> | void): void {
+    this.#undo.push(undo);
+  }
+
   get bundles(): Bundles {
     return this.#bundles;
   }

@@ -5,6 +5,8 @@ import { Bench, type Benchmark } from "./bench.ts";
 import { buildBundles } from "./bundles.ts";
 import { checkBenchmark } from "./check.ts";
 import { clusterBenchmark } from "./cluster.ts";
+import { clusterAccountsBenchmark } from "./cluster-accounts.ts";
+import { clusterFeedBenchmark } from "./cluster-feed.ts";
 import { coldStartBenchmark } from "./cold-start.ts";
 import { envoyBenchmark } from "./envoy.ts";
 import { eventLoopBenchmark } from "./event-loop.ts";
@@ -32,6 +34,8 @@ const ALL: readonly Benchmark[] = [
   accountsBenchmark,
   refreshesBenchmark,
   clusterBenchmark,
+  clusterFeedBenchmark,
+  clusterAccountsBenchmark,
   importBenchmark,
   kekBenchmark,
   providerFilesBenchmark,

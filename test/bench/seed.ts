@@ -12,18 +12,30 @@ const AT_ONCE = 1_000;
 /** Transactions that become one. */
 const BATCH = 250;
 
+export interface Seeding {
+  /** Configuration keys beside state directory and sockets. */
+  readonly set?: Readonly<Record<string, string>>;
+  /** The simulated provider's. */
+  readonly port?: string;
+  /** When the `n`-th account's token ends. */
+  readonly endsAtMs?: (n: number) => number;
+  /** Accounts in one transaction. */
+  readonly batch?: number;
+}
+
 /**
- * Fills a state directory with `acct-0` … by the sidecar's own code, only many accounts to a transaction and without
- * their events. Their tokens end in 1 to 30 days, so that none is refreshed while anything is measured.
+ * Fills a store with `acct-0` … by the sidecar's own code, only many accounts to a transaction and without their events.
+ * Unless told otherwise, tokens end in 1 to 30 days, so that none is refreshed while anything is measured.
  */
-export async function seedAccounts(stateDir: string, count: number): Promise<void> {
+export async function seedAccounts(stateDir: string, count: number, seeding: Seeding = {}): Promise<void> {
+  const { set = {}, port = "9400", batch = BATCH } = seeding;
   const sockets = {
     "listeners.data.socket": join(stateDir, "d.sock"),
     "listeners.admin.socket": join(stateDir, "a.sock"),
   };
   let world: World | undefined;
   const sidecar = await startSidecar({
-    config: loadConfig({ file: undefined, env: {}, flags: { state_dir: stateDir, ...sockets } }),
+    config: loadConfig({ file: undefined, env: {}, flags: { state_dir: stateDir, ...sockets, ...set } }),
     env: {},
     log: () => undefined,
     shippedProviders: join(import.meta.dirname, "../../providers"),
@@ -34,17 +46,30 @@ export async function seedAccounts(stateDir: string, count: number): Promise<voi
   });
   if (world === undefined) throw new Error("a sidecar without a world");
   const { clock } = world;
-  const accounts = new Accounts({ ...world, store: batched(world.store) }, new Known(clock, 1));
+  const endsAtMs = seeding.endsAtMs ?? ((n: number) => clock.now() + DAY_MS * (1 + (n % 29)));
+  const accounts = new Accounts({ ...world, store: batched(world.store, batch) }, new Known(clock, 1));
   for (let from = 0; from < count; from += AT_ONCE) {
     const ids = Array.from({ length: Math.min(AT_ONCE, count - from) }, (_, n) => from + n);
     await Promise.all(
-      ids.map((n) => accounts.create(accountOf(n, clock.now()), { caller: "bench", purpose: "seed" })),
+      ids.map((n) =>
+        accounts.create(accountOf(n, { port, nowMs: clock.now(), endsAtMs }), {
+          caller: "bench",
+          purpose: "seed",
+        }),
+      ),
     );
   }
   await sidecar.stop();
 }
 
-function accountOf(n: number, nowMs: number): NewAccount {
+function accountOf(
+  n: number,
+  {
+    port,
+    nowMs,
+    endsAtMs,
+  }: { readonly port: string; readonly nowMs: number; readonly endsAtMs: (n: number) => number },
+): NewAccount {
   const accessToken = `token-${n}-`.padEnd(600, "x");
   const refreshToken = `refresh-${n}`;
   return {
@@ -55,13 +80,13 @@ function accountOf(n: number, nowMs: number): NewAccount {
     labels: { customer: String(n % 1_000) },
     displayName: `Account ${n}`,
     externalSubject: "",
-    fields: { port: "9400" },
+    fields: { port },
     credential: {
       kind: "oauth",
       accessToken: new Secret(accessToken),
       tokenType: "Bearer",
       issuedAtMs: nowMs,
-      expiresAtMs: nowMs + DAY_MS * (1 + (n % 29)),
+      expiresAtMs: endsAtMs(n),
       refreshToken: new Secret(refreshToken),
       refreshTokenExpiresAtMs: undefined,
       scopes: [],
@@ -71,7 +96,7 @@ function accountOf(n: number, nowMs: number): NewAccount {
 }
 
 /** Many transactions about different accounts as one, so that a hundred thousand do not take a hundred thousand fsyncs. */
-function batched(store: Store): Store {
+function batched(store: Store, batch: number): Store {
   const waiting: {
     readonly transaction: Transaction;
     readonly resolve: (result: Promise<TransactionResult>) => void;
@@ -96,7 +121,7 @@ function batched(store: Store): Store {
     write: (transaction) =>
       new Promise((resolve) => {
         waiting.push({ transaction, resolve });
-        if (waiting.length === BATCH) flush();
+        if (waiting.length === batch) flush();
       }),
   };
 }

@@ -5,7 +5,12 @@ import { Caller } from "../e2e/harness.ts";
 
 const program = join(import.meta.dirname, "sidecar-process.ts");
 const READY = '"message":"ready"';
-const READY_WITHIN_MS = 60_000;
+const READY_WITHIN_MS = 180_000;
+
+const living = new Set<ChildProcess>();
+process.on("exit", () => {
+  for (const child of living) child.kill("SIGKILL");
+});
 
 /** A sidecar in a process of its own, which may be frozen, killed and started again on its state directory. */
 export class Member {
@@ -66,6 +71,7 @@ export class Member {
     const args = [program, join(this.#folder, "config.yaml"), this.sendsFile, this.#mutant];
     const env = { ...process.env, NODE_COMPILE_CACHE: join(this.#folder, "..", "compiled") };
     const child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe"], env });
+    living.add(child);
     this.#child = child;
     this.#log = "";
     const { promise: ready, resolve } = Promise.withResolvers<boolean>();
@@ -74,7 +80,10 @@ export class Member {
       if (this.#log.includes(READY)) resolve(true);
     });
     this.#ended = new Promise<void>((end) => child.once("close", () => end()));
-    void this.#ended.then(() => resolve(false));
+    void this.#ended.then(() => {
+      living.delete(child);
+      resolve(false);
+    });
     return ready;
   }
 

@@ -23,6 +23,8 @@ export function providerFaults(times: number): readonly Fault[] {
   }));
 }
 
+const RESTARTS = 5;
+
 export interface TroubleDeps {
   readonly members: readonly Member[];
   readonly etcd: Etcd;
@@ -49,11 +51,11 @@ export async function makeTrouble({
   const disturb = (member: Member, what: string, act: () => Promise<void>) => {
     say(`${member.name} ${what}`);
     member.isDisturbed = true;
-    disturbances.push(
-      act().finally(() => {
-        member.isDisturbed = false;
-      }),
-    );
+    const over = () => {
+      member.isDisturbed = false;
+    };
+    // One that does not come back is asked no more, and is missed by nobody else.
+    disturbances.push(act().then(over, (error: unknown) => say(String(error).slice(0, 500))));
   };
   while (!signal.aborted) {
     await pause(500 + random() * 1_500);
@@ -66,7 +68,7 @@ export async function makeTrouble({
       say(`etcd ends, for ${ms.toFixed(0)} ms`);
       await etcd.only.kill();
       await pause(ms);
-      await etcd.only.restart();
+      await restarted(etcd);
     } else if (member === undefined || calm.length < members.length / 2) {
     } else if (dice < 0.45) {
       disturb(member, "is killed", async () => {
@@ -85,4 +87,16 @@ export async function makeTrouble({
     }
   }
   await Promise.all(disturbances);
+}
+
+/** On a machine that is busy with something else it may take several tries to come up in time. */
+async function restarted(etcd: Etcd): Promise<void> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      await etcd.only.restart();
+      return;
+    } catch (error) {
+      if (tries === RESTARTS) throw error;
+    }
+  }
 }

@@ -1,5 +1,5 @@
 import { type DescMethod, type DescService, fromBinary } from "@bufbuild/protobuf";
-import { ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
+import { Code, ConnectError, type ConnectRouter, type HandlerContext } from "@connectrpc/connect";
 import { KeyturnError } from "../../errors.ts";
 import {
   admit,
@@ -67,7 +67,7 @@ function bind(method: DescMethod, handler: Handler, door: Door, enter: Enter) {
     } catch (error) {
       if ("unary" in handler && handler.failed !== undefined)
         return handler.failed(reported(error, rpcName(method), door));
-      throw failure(error, method, door);
+      throw failure(error, method, door, context.signal);
     }
   };
 }
@@ -116,7 +116,7 @@ async function* streamed(
       before.resolve();
     }
   } catch (error) {
-    throw failure(error, method, door);
+    throw failure(error, method, door, context.signal);
   } finally {
     over.abort();
   }
@@ -131,8 +131,11 @@ function rendezvous() {
 
 const END = Symbol("end");
 
-function failure(error: unknown, method: DescMethod, door: Door): ConnectError {
+function failure(error: unknown, method: DescMethod, door: Door, signal: AbortSignal): ConnectError {
   if (error instanceof ConnectError) return error;
   if (isServiceError(error)) return new ConnectError(error.details, Number(error.code));
+  // Whoever has gone, or waited long enough, is no bug.
+  if (signal.aborted && !(error instanceof KeyturnError))
+    return ConnectError.from(signal.reason, Code.Canceled);
   return toConnectError(reported(error, rpcName(method), door));
 }

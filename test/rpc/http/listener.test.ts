@@ -180,6 +180,28 @@ describe("the HTTP listener", () => {
     expect(settings[3]).toBe(4);
   });
 
+  it("takes readers that vanish at any moment for no fault of its own", async () => {
+    const at = await open();
+    const message = Buffer.concat([Buffer.from([0, 0, 0, 0, 2]), Buffer.from("{}")]);
+    const head = [
+      `POST /${EventService.typeName}/WatchEvents HTTP/1.1`,
+      "host: localhost",
+      "connect-protocol-version: 1",
+      "content-type: application/connect+json",
+      `content-length: ${message.length}`,
+    ];
+    const port = Number(at.targets.http?.split(":")[1]);
+    for (let readers = 0; readers < 40; readers += 1) {
+      const socket = connectTcp(port, "127.0.0.1");
+      socket.write(Buffer.concat([Buffer.from(`${head.join("\r\n")}\r\n\r\n`), message]));
+      await delay(readers % 8);
+      socket.destroy();
+    }
+    await delay(100);
+    await at.end();
+    expect(at.logs.join()).not.toContain("call failed");
+  });
+
   it("is done when the sidecar stops, with streams open", async () => {
     const at = await open();
     const client = createClient(

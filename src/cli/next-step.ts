@@ -6,6 +6,8 @@ type Known = Readonly<Record<string, string>>;
 
 const again = "Run the same command again; nothing was changed.";
 const explain = (known: Known) => `keyturn accounts explain ${known.account_id ?? "ACCOUNT"}`;
+const connect = (known: Known) =>
+  `keyturn connect ${known.provider ?? "PROVIDER"} --account ${known.account_id ?? "ACCOUNT"}`;
 const client = (known: Known) => `${known.provider ?? "PROVIDER"} ${known.client ?? "NAME"}`;
 
 // Exhaustive on purpose: whoever adds a Reason says here what to do about it.
@@ -14,9 +16,10 @@ const NEXT: Readonly<Record<Reason, (known: Known) => string>> = {
   PROVIDER_NOT_FOUND: () => "See which there are: keyturn providers list",
   CLIENT_NOT_FOUND: () => "See which there are: keyturn clients list",
   ACCOUNT_PENDING: (known) =>
-    `The customer has not finished connecting. With a credential at hand: keyturn accounts put-credential ${known.account_id ?? "ACCOUNT"} --help`,
+    `The customer has not finished connecting. By hand: ${connect(known)}; with a credential: keyturn accounts put-credential ${known.account_id ?? "ACCOUNT"} --help`,
   ACCOUNT_DISABLED: (known) => `Undo it with: keyturn accounts enable ${known.account_id ?? "ACCOUNT"}`,
-  REAUTHORIZATION_REQUIRED: (known) => `Have the customer authorize again. Why: ${explain(known)}`,
+  REAUTHORIZATION_REQUIRED: (known) =>
+    `Have the customer authorize again, by hand with: ${connect(known)}. Why: ${explain(known)}`,
   CLIENT_MISCONFIGURED: (known) =>
     `Give the OAuth client a working secret: keyturn clients put ${client(known)} --client-id ID --client-secret-file -`,
   CLIENT_ON_HOLD: (known) => `Lift the hold with: keyturn clients release ${client(known)}`,

@@ -63,7 +63,10 @@ async function openShared({ config, stateDir, clock, log, onGap }: StoreOptions)
         onGap();
       },
     });
-    for (const fault of upkeepFaults(await upkeepOf(access))) log(fault);
+    // Nobody waits for it: it is only for those who read the log.
+    void upkeepOf(access).then((upkeep) => {
+      for (const fault of upkeepFaults(upkeep)) log(fault);
+    });
     return {
       ...store,
       close: async () => {

@@ -21,6 +21,7 @@ import { proxyBenchmark } from "./proxy.ts";
 import { readingsBenchmark } from "./readings.ts";
 import { refreshesBenchmark } from "./refreshes.ts";
 import { waitersBenchmark } from "./waiters.ts";
+import { watchersBenchmark } from "./watchers.ts";
 
 const ALL: readonly Benchmark[] = [
   getTokenBenchmark,
@@ -37,6 +38,7 @@ const ALL: readonly Benchmark[] = [
   clusterFeedBenchmark,
   clusterAccountsBenchmark,
   importBenchmark,
+  watchersBenchmark,
   kekBenchmark,
   providerFilesBenchmark,
   readingsBenchmark,

@@ -78,8 +78,10 @@ export async function openEtcdStore(options: EtcdOptions): Promise<EtcdStore> {
       },
       revision,
     );
-    await session.open();
-    await feed.open();
+    await Promise.all([session.open(), feed.open()]).catch(async (error: unknown) => {
+      await feed.close();
+      throw error;
+    });
     return {
       store: new RecordStore(kv, root),
       events,

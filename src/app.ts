@@ -133,8 +133,14 @@ export async function startSidecar({
     };
     const vendors = createVendors(outside);
     const newId = () => randomBytes(12).toString("base64url");
-    const membership = await joinMembers(config, store, instance, { clock, newId, log });
     const restore = new RestoreWatch({ store: store.store, clock, newId, instance, report: log });
+    const unwatch = restore.follow(store.events);
+    undo.push(async () => unwatch());
+    const membership = await joinMembers(config, { ...store, store: restore.store }, instance, {
+      clock,
+      newId,
+      log,
+    });
     const world = around({
       instance,
       clock,

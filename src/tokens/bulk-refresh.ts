@@ -122,6 +122,8 @@ export class BulkRefresh {
     let job = from;
     let writtenAtMs = this.#world.clock.boot();
     const at = () => ({ jobId, done: job.done, failed: job.failed, total: Math.max(job.total, job.done) });
+    const unwritten = (error: unknown) =>
+      this.#world.report("bulk refresh: how far it is was not written", { job: jobId }, error);
     try {
       yield { ...at(), result: undefined, finished: job.finished };
       if (job.finished) return;
@@ -141,7 +143,7 @@ export class BulkRefresh {
         for (const result of one.results) yield { ...at(), result, finished: false };
         if (this.#world.clock.boot() - writtenAtMs < WRITE_EVERY_MS) continue;
         writtenAtMs = this.#world.clock.boot();
-        await this.#write(jobId, job);
+        await this.#write(jobId, job).catch(unwritten);
       }
       caller.signal.throwIfAborted();
       job = { ...job, finished: true };
@@ -149,10 +151,7 @@ export class BulkRefresh {
       yield { ...at(), result: undefined, finished: true };
     } finally {
       this.#running.delete(jobId);
-      if (!job.finished)
-        await this.#write(jobId, job).catch((error: unknown) =>
-          this.#world.report("bulk refresh: where it stopped is not written", { job: jobId }, error),
-        );
+      if (!job.finished) await this.#write(jobId, job).catch(unwritten);
     }
   }
 
@@ -199,40 +198,45 @@ export class BulkRefresh {
   }
 
   async #slot(slot: SlotKey, revokePrevious: boolean, caller: BulkCaller): Promise<BulkResult | undefined> {
-    const blank = { ...slot, previousRevoked: false };
-    try {
-      for (let round = 0; round < MOST_ROUNDS; ) {
-        if (caller.signal.aborted) return undefined;
-        const before = await this.#read(slot);
-        const skipped = before === undefined ? gone(slot) : whySkipped(before.account, slot.slot);
-        if (before === undefined || skipped !== undefined) return skipped;
-        const previous = revokePrevious ? await this.#previous(slot, caller.actor) : undefined;
-        const ask = { key: slot, minValidityMs: 0, rejected: undefined, trigger: "bulk" } as const;
-        const error = await this.#broker.refresh(ask, caller.actor);
-        if (error !== undefined && (await this.#waits(error, caller.signal))) continue;
-        if (error !== undefined) throw error;
-        const now = (await this.#read(slot))?.account.slots[slot.slot];
-        // Whoever refreshed it: never the token that is current now.
-        if (now !== undefined && now.generation > (previous?.generation ?? before.generation)) {
-          const previousRevoked = previous !== undefined && (await this.#revoke(previous.context));
-          return { ...blank, outcome: "refreshed", reason: undefined, message: "", previousRevoked };
-        }
-        if (now !== undefined && (now.state !== "active" || now.failures > 0))
-          return refused(slot, now.state);
+    for (let round = 0; round < MOST_ROUNDS; ) {
+      if (caller.signal.aborted) return undefined;
+      try {
+        const result = await this.#once(slot, revokePrevious, caller);
+        if (result !== "again") return result;
         round += 1;
+      } catch (error) {
+        if (await this.#waits(error, caller.signal)) continue;
+        if (caller.signal.aborted && !(error instanceof KeyturnError)) return undefined;
+        if (!(error instanceof KeyturnError))
+          this.#world.report("bulk refresh of an account failed", { account_id: slot.accountId }, error);
+        const { reason, message } = error instanceof KeyturnError ? error : bug(error);
+        return { ...slot, previousRevoked: false, outcome: "failed", reason, message };
       }
-      return refused(slot, "active");
-    } catch (error) {
-      if (caller.signal.aborted && !(error instanceof KeyturnError)) return undefined;
-      const ours = error instanceof KeyturnError ? error : bug(error);
-      if (!(error instanceof KeyturnError))
-        this.#world.report("bulk refresh of an account failed", { account_id: slot.accountId }, error);
-      return { ...blank, outcome: "failed", reason: ours.reason, message: ours.message };
     }
+    return refused(slot, "active");
+  }
+
+  async #once(slot: SlotKey, revokePrevious: boolean, caller: BulkCaller): Promise<BulkResult | "again"> {
+    const before = await this.#read(slot);
+    if (before === undefined) return gone(slot);
+    const skipped = whySkipped(before.account, slot.slot);
+    if (skipped !== undefined) return skipped;
+    const previous = revokePrevious ? await this.#previous(slot, caller.actor) : undefined;
+    const ask = { key: slot, minValidityMs: 0, rejected: undefined, trigger: "bulk" } as const;
+    const error = await this.#broker.refresh(ask, caller.actor);
+    if (error !== undefined) throw error;
+    const now = (await this.#read(slot))?.account.slots[slot.slot];
+    // Whoever refreshed it: never the token that is current now.
+    if (now !== undefined && now.generation > (previous?.generation ?? before.generation)) {
+      const previousRevoked = previous !== undefined && (await this.#revoke(previous.context));
+      return { ...slot, outcome: "refreshed", reason: undefined, message: "", previousRevoked };
+    }
+    const isRefused = now !== undefined && (now.state !== "active" || now.failures > 0);
+    return isRefused ? refused(slot, now.state) : "again";
   }
 
   /** True when it makes sense to try again, after a while. */
-  async #waits(error: Error, signal: AbortSignal): Promise<boolean> {
+  async #waits(error: unknown, signal: AbortSignal): Promise<boolean> {
     const isCooling =
       isReason(error, "PROVIDER_RATE_LIMITED") ||
       (isReason(error, "PROVIDER_UNAVAILABLE") && COOLING.has(error.metadata["cause"] ?? ""));

@@ -3,7 +3,7 @@ import { Draft } from "./draft.ts";
 import { STORE_PATIENCE_MS } from "./limits.ts";
 import { key, type RestoreHold } from "./records.ts";
 import { settle } from "./settle.ts";
-import type { Store } from "./store.ts";
+import type { EventLog, Store } from "./store.ts";
 import type { Report } from "./world.ts";
 
 /** An operator's word, on whichever sidecar it was given, is heard within this. */
@@ -53,6 +53,14 @@ export class RestoreWatch {
       },
       scan: (kind, after, limit) => store.scan(kind, after, limit),
     };
+  }
+
+  /** What others write is seen too, by a sidecar that asks for nothing itself. Returns how to stop. */
+  follow(events: EventLog): () => void {
+    return events.follow((some) => {
+      const newest = some.at(-1)?.position.storeRevision ?? 0;
+      if (!this.#isHeld) this.#highest = Math.max(this.#highest, newest);
+    });
   }
 
   /**

@@ -31,7 +31,7 @@ export const importBenchmark: Benchmark = {
         name: "against CreateAccount",
         value: first.perSecond / single,
         unit: "",
-        aim: { atLeast: 0.9 },
+        aim: { atLeast: 0.75 },
         note: `CreateAccount: ${single.toFixed(0)} accounts/s`,
       },
       { name: "found unchanged", value: again.perSecond, unit: "accounts/s" },

@@ -3,7 +3,7 @@ import { KeyturnError } from "../../src/errors.ts";
 import type { BulkProgress, BulkResult } from "../../src/tokens/bulk-refresh.ts";
 import { Secret } from "../../src/tokens/secret.ts";
 import { REAUTH } from "../fakes/vendors.ts";
-import { HOUR_MS, MINUTE_MS, SECOND_MS, Stage } from "./stage.ts";
+import { HOUR_MS, MINUTE_MS, SECOND_MS, Stage, storeAway } from "./stage.ts";
 
 const ALL = { provider: "vendor", client: "", tenant: "", labels: {} };
 const ACTOR = { caller: "operator", purpose: "bulk_refresh" };
@@ -90,6 +90,18 @@ describe("a bulk refresh", () => {
     );
     expect(results.filter(({ outcome }) => outcome === "refreshed").length).toBeGreaterThanOrEqual(4);
     expect(stage.time.nowMs).toBeGreaterThan(30 * SECOND_MS);
+  });
+
+  it("waits while the store is away, and fails nobody for it", async () => {
+    const stage = await stageOf(5, { caps: { maxConcurrent: 1 } });
+    stage.vendors.always = { kind: "grant", afterMs: SECOND_MS };
+    const bulk = all(stage.heart.bulkRefresh.start(ALL, true, callerWith()), ({ done }) => {
+      if (done === 1) stage.storeTrouble.fail(storeAway);
+    });
+    await stage.pass(20 * SECOND_MS);
+    stage.storeTrouble.end();
+    const { results } = await stage.within(10 * MINUTE_MS, bulk);
+    expect(results.map(({ outcome }) => outcome)).toEqual(Array(5).fill("refreshed"));
   });
 
   it("names what the provider refused, and goes on with the others", async () => {

@@ -63,8 +63,7 @@ describe("a sidecar's process", () => {
     const running = first.admin
       .call(AccountService.method.refreshAccount, { accountId: "a" })
       .then(() => "answered", reasonOf);
-    await delay(300);
-    expect(vendor.stats().tokenRequests).toBe(1);
+    await expect.poll(() => vendor.stats().tokenRequests, { timeout: 10_000 }).toBe(1);
     const ended = new Promise((resolve) => first.child.once("exit", resolve));
     first.child.kill("SIGTERM");
     await delay(200);

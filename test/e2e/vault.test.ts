@@ -41,7 +41,7 @@ async function stage() {
   return { ...serving, stateDir, config, simulator, authority: authority.reveal(), tokenOf };
 }
 
-describe("a sidecar with its KEK in Vault", () => {
+describe("a sidecar with its KEK in Vault", { timeout: 60_000 }, () => {
   it("serves warm tokens while Vault is sealed, says KEK_UNAVAILABLE for the rest, and recovers by itself", async () => {
     const { admin, simulator, tokenOf, log } = await stage();
     await connectAccount(admin, simulator, "warm");

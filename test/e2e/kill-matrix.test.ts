@@ -95,8 +95,9 @@ describe("kill -9 at a moment of the refresh", () => {
     cpSync(join(root, "strict"), stateDir, { recursive: true });
     const sidecar = await start(stateDir, -1);
     await sidecar.admin.call(AccountService.method.refreshAccount, { accountId: `acme-${ACCOUNTS - 1}` });
-    await sidecar.end();
+    // Before it is told to stop, which has moments of its own.
     moments = readFileSync(join(stateDir, "moments"), "utf8").trim().split("\n");
+    await sidecar.end();
   }, 60_000);
 
   afterAll(async () => {

@@ -132,23 +132,28 @@ export function readOpened(answer: Uint8Array): Opened {
   return { headers, queryParameters, revision };
 }
 
-/** One length-delimited field. */
+/** One length-delimited field; its number is below 16. */
 export function delimited(field: number, parts: readonly Uint8Array[]): Uint8Array {
-  const length = parts.reduce((sum, part) => sum + part.length, 0);
-  return Buffer.concat([varint((field << 3) | WireType.LengthDelimited), varint(length), ...parts]);
+  let length = 0;
+  for (const part of parts) length += part.length;
+  const bytes = Buffer.allocUnsafe(length + MAX_HEAD_BYTES);
+  bytes[0] = (field << 3) | WireType.LengthDelimited;
+  let at = 1;
+  for (let rest = length; ; rest >>>= 7) {
+    bytes[at] = rest > 0x7f ? (rest & 0x7f) | 0x80 : rest;
+    at += 1;
+    if (rest <= 0x7f) break;
+  }
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes.subarray(0, at);
 }
+
+/** A tag and a length of 32 bits. */
+const MAX_HEAD_BYTES = 6;
 
 export function text(field: number, value: string): Uint8Array {
   return delimited(field, [Buffer.from(value)]);
-}
-
-function varint(value: number): Uint8Array {
-  const bytes: number[] = [];
-  let rest = value;
-  while (rest > 0x7f) {
-    bytes.push((rest & 0x7f) | 0x80);
-    rest >>>= 7;
-  }
-  bytes.push(rest);
-  return Uint8Array.from(bytes);
 }

@@ -5,7 +5,7 @@ import type { AddressInfo } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { AccountService } from "../../../src/gen/keyturn/v1/account_service_pb.js";
 import {
   CredentialService,
@@ -142,7 +142,13 @@ describe("10,000 calls, whatever becomes of them,", () => {
     const handles = process.getActiveResourcesInfo().length;
     const heap = process.memoryUsage().heapUsed;
     await run(10_000);
-    expect((process.memoryUsage().heapUsed - heap) / MIB).toBeLessThan(4);
-    expect(process.getActiveResourcesInfo().length).toBeLessThan(handles + 20);
+    // On a busy machine the last connections take a while to be gone.
+    const left = () => {
+      collect();
+      const heapMiB = (process.memoryUsage().heapUsed - heap) / MIB;
+      return { heapMiB, handles: process.getActiveResourcesInfo().length - handles };
+    };
+    await vi.waitFor(() => expect(left().handles).toBeLessThan(20), { timeout: 30_000, interval: 500 });
+    await vi.waitFor(() => expect(left().heapMiB).toBeLessThan(4), { timeout: 30_000, interval: 500 });
   }, 300_000);
 });

@@ -7,6 +7,8 @@ const seeded = (seed: string) => {
   return () => random.next();
 };
 
+const MUTANT_RUNS = 5;
+
 describe("the soak", () => {
   it("keeps every promise while sidecars are killed and frozen, etcd ends and the provider fails", {
     timeout: 240_000,
@@ -34,8 +36,10 @@ describe("the soak", () => {
       "lock ignored": "a lock has one holder",
       "blind resend": "one attempt sends once",
     };
-    const seen = await Promise.all(
-      Object.keys(promises).map(async (mutant) => {
+    // Which faults a short run meets is a matter of luck, so a mutant has several.
+    const caught = async ([mutant, promise]: [string, string]) => {
+      const broken = new Set<string>();
+      for (let run = 1; run <= MUTANT_RUNS && !broken.has(promise); run += 1) {
         const { violations } = await soak({
           runMs: 10_000,
           sidecars: 2,
@@ -44,15 +48,15 @@ describe("the soak", () => {
           callsPerSecond: 40,
           freezeMs: 500,
           faults: 20,
-          random: seeded(mutant),
+          random: seeded(`${mutant} ${run}`),
           mutant,
         });
-        return [mutant, violations.map((violation) => violation.split(":")[0])] as const;
-      }),
-    );
-    const found = Object.fromEntries(seen);
-    for (const [mutant, promise] of Object.entries(promises)) {
-      expect({ mutant, broken: found[mutant] }).toMatchObject({ broken: expect.arrayContaining([promise]) });
-    }
+        for (const violation of violations) broken.add(violation.split(":")[0] ?? "");
+      }
+      return { mutant, broken: [...broken] };
+    };
+    const seen = await Promise.all(Object.entries(promises).map(caught));
+    for (const [n, promise] of Object.values(promises).entries())
+      expect(seen[n]).toMatchObject({ broken: expect.arrayContaining([promise]) });
   });
 });

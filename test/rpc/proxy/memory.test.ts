@@ -16,7 +16,7 @@ import { tempFolder } from "../../fakes/temp-folder.ts";
 import { PROVIDERS, proxyOf, stage, streamed } from "./stage.ts";
 
 /** As .ci/build.ts has them for the executable. */
-const SHIPPED_FLAGS = ["--max-semi-space-size=4", "--heap-growing-percent=20"];
+const SHIPPED_FLAGS = ["--max-semi-space-size=4"];
 const MIB = 1024 * 1024;
 const CHUNK = Buffer.alloc(65_536, 1);
 const CHUNKS = 1_600;

@@ -51,9 +51,9 @@ export interface SidecarOptions {
   readonly log: Log;
   /** Where the shipped provider files are. */
   readonly shippedProviders: string;
-  /** Stands between the heart and its neighbours, for those who want to see it fail; as it is when absent. */
   /** The store was restored from a copy: refreshes of what may be spent wait until an operator accepts. */
   readonly afterRestore?: boolean;
+  /** Stands between the heart and its neighbours, for those who want to see it fail; as it is when absent. */
   readonly around?: (world: World) => World;
 }
 

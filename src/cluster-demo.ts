@@ -6,9 +6,9 @@ import { createInterface } from "node:readline";
 import { connect } from "./cli/connection.ts";
 import { type Fleet, type FleetMember, playCluster } from "./cli/demo/cluster.ts";
 import { systemClock } from "./clock.ts";
+import { demoVendor } from "./demo-vendor.ts";
 import { KeyturnError } from "./errors.ts";
 import { startSimulator } from "./simulator/simulator.ts";
-import { Secret } from "./tokens/secret.ts";
 
 const TOKEN_LIFETIME_MS = 15_000;
 const NAMES = ["a", "b", "c"] as const;
@@ -41,20 +41,7 @@ export async function clusterDemo(options: ClusterDemoOptions): Promise<number> 
       say,
       sleep: (ms) => clock.sleep(ms, signal),
       nowMs: () => clock.boot(),
-      vendor: {
-        url: simulator.url,
-        port: simulator.port,
-        grant: (subject, expired) => {
-          const grant = simulator.issueGrant({ clientId: "demo-client", subject, expired });
-          return {
-            accessToken: new Secret(grant.accessToken),
-            refreshToken: new Secret(grant.refreshToken),
-            expiresAtMs: grant.expiresAtMs,
-          };
-        },
-        revoke: (subject) => simulator.revokeFamily({ subject }),
-        tokenRequests: () => simulator.stats().tokenRequests,
-      },
+      vendor: demoVendor(simulator),
     };
     await playCluster(fleet);
     return 0;

@@ -8,9 +8,9 @@ import type { Stage } from "./cli/demo/stage.ts";
 import { playTour } from "./cli/demo/tour.ts";
 import { systemClock } from "./clock.ts";
 import { loadConfig } from "./config/load.ts";
+import { demoVendor } from "./demo-vendor.ts";
 import { createLog } from "./log.ts";
 import { startSimulator } from "./simulator/simulator.ts";
-import { Secret } from "./tokens/secret.ts";
 
 const TOKEN_LIFETIME_MS = 60_000;
 
@@ -59,20 +59,7 @@ export async function demo({ tour, shippedProviders, program, signal, say }: Dem
     http: sidecar.http ?? "",
     program,
     say,
-    vendor: {
-      url: simulator.url,
-      port: simulator.port,
-      grant: (subject, expired) => {
-        const grant = simulator.issueGrant({ clientId: "demo-client", subject, expired });
-        return {
-          accessToken: new Secret(grant.accessToken),
-          refreshToken: new Secret(grant.refreshToken),
-          expiresAtMs: grant.expiresAtMs,
-        };
-      },
-      revoke: (subject) => simulator.revokeFamily({ subject }),
-      tokenRequests: () => simulator.stats().tokenRequests,
-    },
+    vendor: demoVendor(simulator),
   };
   try {
     await (tour ? playTour(stage) : playDemo(stage));

@@ -23,6 +23,7 @@ type Asking =
   | Config<"token_exchange">;
 type TokenCall = NonNullable<Config<"oauth2">["tokenRequest"]>;
 type FollowUps = NonNullable<Asking["followUps"]>;
+type DescribedStep = NonNullable<Config<"custom">["mint"]>;
 
 const JWT_BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange";
@@ -220,17 +221,12 @@ class TokenCompiler {
     const step = (name: "mint" | "refresh"): StepPlan | undefined => {
       const described = config[name];
       if (described === undefined) return undefined;
-      const at = [...this.#at, name];
-      const own = { at: [...at, "response"], response: described.response };
-      return {
-        request: compileRequest(this.#compiler, requestPaths(at), described.url, described, known),
-        clientAuth: clientAuthOf(described.authorizationMethod ?? "custom"),
-        standard: [],
-        rename: {},
-        assertion: undefined,
-        response: compileResponse(this.#compiler, this.#file, own),
-        defaultLifetimeMs: this.#lifetimeMs(config.tokenExpiryDuration),
-      };
+      return this.#describedStep(
+        [...this.#at, name],
+        described,
+        known,
+        this.#lifetimeMs(config.tokenExpiryDuration),
+      );
     };
     const followUps = this.#followUps(config.followUps, "refresh", false, customerFields);
     const [mint, refresh] = [step("mint"), step("refresh")];
@@ -343,18 +339,27 @@ class TokenCompiler {
     return (followUps ?? []).flatMap((described, index) => {
       if ((described.on ?? on) !== on) return [];
       const at = [...this.#at, "followUps", index];
-      const own = { at: [...at, "response"], response: described.response };
-      const step: StepPlan = {
-        request: compileRequest(this.#compiler, requestPaths(at), described.url, described, known),
-        clientAuth: clientAuthOf(described.authorizationMethod ?? "custom"),
-        standard: [],
-        rename: {},
-        assertion: undefined,
-        response: compileResponse(this.#compiler, this.#file, own),
-        defaultLifetimeMs: maybeMs(described.tokenExpiryDuration),
-      };
-      return [step];
+      return [this.#describedStep(at, described, known, maybeMs(described.tokenExpiryDuration))];
     });
+  }
+
+  /** A request that the file describes whole: nothing of it is a format's own. */
+  #describedStep(
+    at: Path,
+    described: DescribedStep,
+    known: (name: string) => boolean,
+    defaultLifetimeMs: number | undefined,
+  ): StepPlan {
+    const own = { at: [...at, "response"], response: described.response };
+    return {
+      request: compileRequest(this.#compiler, requestPaths(at), described.url, described, known),
+      clientAuth: clientAuthOf(described.authorizationMethod ?? "custom"),
+      standard: [],
+      rename: {},
+      assertion: undefined,
+      response: compileResponse(this.#compiler, this.#file, own),
+      defaultLifetimeMs,
+    };
   }
 
   #lifetimeMs(configured: string | number | undefined): number | undefined {

@@ -1,4 +1,4 @@
-import { invalid, KeyturnError } from "../errors.ts";
+import { invalid } from "../errors.ts";
 import type { Consents, Grant } from "../tokens/consent.ts";
 import type { Credential } from "../tokens/credential.ts";
 import type { CodeGrant, RawAnswer, VendorContext } from "../tokens/vendor.ts";
@@ -8,7 +8,7 @@ import { sendStep } from "./exchange.ts";
 import { subjectOf } from "./identity.ts";
 import { interpretExchange } from "./interpret.ts";
 import { introduce } from "./introduction.ts";
-import type { Catalogue } from "./load.ts";
+import { type Catalogue, providerIn } from "./load.ts";
 import type { Provider } from "./provider.ts";
 import { secretCredential } from "./secret-credential.ts";
 import type { Outside } from "./send.ts";
@@ -20,13 +20,7 @@ export interface ConsentsDeps extends Outside {
 
 /** How customers connect their accounts, as the files describe it. */
 export function createConsents({ catalogue, ...outside }: ConsentsDeps): Consents {
-  const find = (name: string): Provider => {
-    const provider = catalogue().get(name);
-    if (provider !== undefined) return provider;
-    throw new KeyturnError("PROVIDER_NOT_FOUND", "The provider's file is missing.", {
-      metadata: { provider: name },
-    });
-  };
+  const find = (name: string) => providerIn(catalogue(), name);
   return {
     url: (request) => consentUrl(find(request.provider), request),
     reply: (provider, query, fields, secrets) => consentReply(find(provider), query, fields, secrets),

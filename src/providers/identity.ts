@@ -1,5 +1,6 @@
 import type { RawAnswer } from "../tokens/vendor.ts";
 import { MAX_EXPRESSION_INPUT_BYTES, type ReadAnswer, readAnswer } from "./answer.ts";
+import { claimsIn } from "./expression/claims.ts";
 import { isObject, type Value } from "./expression/values.ts";
 import type { Expression } from "./fence.ts";
 import type { Provider } from "./provider.ts";
@@ -39,11 +40,5 @@ export function subjectIn(
 function claimsOf(body: Value): Value {
   const token = isObject(body) ? body["id_token"] : undefined;
   const payload = typeof token === "string" ? token.split(".")[1] : undefined;
-  if (payload === undefined) return undefined;
-  try {
-    const claims: Value = JSON.parse(Buffer.from(payload, "base64url").toString("utf8"));
-    return isObject(claims) ? claims : undefined;
-  } catch {
-    return undefined;
-  }
+  return payload === undefined ? undefined : claimsIn(payload);
 }

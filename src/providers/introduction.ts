@@ -1,16 +1,13 @@
 import { KeyturnError } from "../errors.ts";
 import type { Introduction } from "../tokens/consent.ts";
 import type { VendorContext } from "../tokens/vendor.ts";
+import { accountRequest } from "./account-request.ts";
 import { isSuccessStatus, judge, type ReadAnswer, readAnswer, runOver } from "./answer.ts";
-import { authorizationFor } from "./authorization.ts";
 import { isArray, isObject, type Value } from "./expression/values.ts";
 import { subjectIn } from "./identity.ts";
 import type { AfterConnectPlan, Provider } from "./provider.ts";
-import { buildRequest } from "./request.ts";
-import type { Outbound, Outside } from "./send.ts";
-import { identityOf } from "./token-request.ts";
+import type { Outside } from "./send.ts";
 
-const TIMEOUT_MS = 10_000;
 const MAX_CHOICES = 50;
 
 type Failed = Exclude<Introduction, { kind: "introduced" }>;
@@ -46,7 +43,7 @@ async function ask(
   context: VendorContext,
 ): Promise<ReadAnswer | Failed> {
   try {
-    const sent = await outside.send(requestOf(provider, plan, context, outside.now()));
+    const sent = await outside.send(accountRequest(provider, plan, context, outside.now()));
     if (sent.kind !== "answer") return { kind: "failed", cause: sent.cause };
     const answer = readAnswer(sent);
     const isSuccess = judge(plan.success, answer) ?? isSuccessStatus(answer.status);
@@ -55,29 +52,6 @@ async function ask(
     const cause = error instanceof KeyturnError ? error.reason.toLowerCase() : "internal_error";
     return { kind: "failed", cause };
   }
-}
-
-function requestOf(
-  provider: Provider,
-  plan: AfterConnectPlan,
-  context: VendorContext,
-  nowMs: number,
-): Outbound {
-  const { headers, queryParameters } = authorizationFor(provider, context);
-  const request = buildRequest({
-    provider,
-    account: context.account,
-    plan,
-    client: identityOf(context),
-    clientAuth: "none",
-    headers: Object.entries(headers.reveal()),
-    token: provider.tokens.get(context.slot),
-    nowMs,
-    timeoutMs: TIMEOUT_MS,
-  });
-  const url = new URL(request.url);
-  for (const [name, value] of Object.entries(queryParameters.reveal())) url.searchParams.set(name, value);
-  return { ...request, url: url.href };
 }
 
 interface Choice {

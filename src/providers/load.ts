@@ -1,5 +1,6 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, extname, join } from "node:path";
+import { KeyturnError } from "../errors.ts";
 import { compileProvider } from "./compile.ts";
 import { type Fault, MAX_FILE_BYTES, readDocument, wholeFile } from "./document.ts";
 import type { Provider } from "./provider.ts";
@@ -16,6 +17,15 @@ export interface Catalogue {
   source(name: string): string | undefined;
   /** Sorted by name. */
   readonly names: readonly string[];
+}
+
+/** PROVIDER_NOT_FOUND. */
+export function providerIn(catalogue: Catalogue, name: string): Provider {
+  const provider = catalogue.get(name);
+  if (provider !== undefined) return provider;
+  throw new KeyturnError("PROVIDER_NOT_FOUND", "The provider's file is missing.", {
+    metadata: { provider: name },
+  });
 }
 
 export type Loaded =

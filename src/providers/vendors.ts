@@ -1,9 +1,8 @@
-import { KeyturnError } from "../errors.ts";
 import type { RefreshRules, VendorContext, Vendors } from "../tokens/vendor.ts";
 import { authorizationFor } from "./authorization.ts";
 import { sendStep } from "./exchange.ts";
 import { interpretExchange } from "./interpret.ts";
-import type { Catalogue } from "./load.ts";
+import { type Catalogue, providerIn } from "./load.ts";
 import type { Provider, TokenPlan } from "./provider.ts";
 import { revokeAccessToken, revokeGrant } from "./revocation.ts";
 import type { Send } from "./send.ts";
@@ -20,13 +19,7 @@ export interface VendorsDeps {
 /** Third parties as the files describe them. */
 export function createVendors({ catalogue, send, now }: VendorsDeps): Vendors {
   const outside = { send, now };
-  const find = (name: string): Provider => {
-    const provider = catalogue().get(name);
-    if (provider !== undefined) return provider;
-    throw new KeyturnError("PROVIDER_NOT_FOUND", "The provider's file is missing.", {
-      metadata: { provider: name },
-    });
-  };
+  const find = (name: string) => providerIn(catalogue(), name);
   return {
     rules(name, slot) {
       const provider = catalogue().get(name);

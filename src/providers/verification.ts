@@ -1,13 +1,9 @@
 import { KeyturnError } from "../errors.ts";
 import type { VendorContext, Verification } from "../tokens/vendor.ts";
+import { accountRequest } from "./account-request.ts";
 import { isSuccessStatus, judge, type ReadAnswer, readAnswer } from "./answer.ts";
-import { authorizationFor } from "./authorization.ts";
 import type { Provider } from "./provider.ts";
-import { buildRequest } from "./request.ts";
-import type { Outbound, Outside } from "./send.ts";
-import { identityOf } from "./token-request.ts";
-
-const TIMEOUT_MS = 10_000;
+import type { Outside } from "./send.ts";
 
 /** Asks the provider whether the credential still works, by the file's verification request. Never throws. */
 export async function verifyCredential(
@@ -18,7 +14,7 @@ export async function verifyCredential(
   const plan = provider.verification;
   if (plan === undefined) return { kind: "unclear", cause: "no_verification" };
   try {
-    const sent = await outside.send(verificationRequest(provider, plan, context, outside.now()));
+    const sent = await outside.send(accountRequest(provider, plan, context, outside.now()));
     if (sent.kind !== "answer") return { kind: "unclear", cause: sent.cause };
     return verdict(plan, readAnswer(sent));
   } catch (error) {
@@ -27,29 +23,6 @@ export async function verifyCredential(
 }
 
 type Plan = NonNullable<Provider["verification"]>;
-
-function verificationRequest(
-  provider: Provider,
-  plan: Plan,
-  context: VendorContext,
-  nowMs: number,
-): Outbound {
-  const { headers, queryParameters } = authorizationFor(provider, context);
-  const request = buildRequest({
-    provider,
-    account: context.account,
-    plan,
-    client: identityOf(context),
-    clientAuth: "none",
-    headers: Object.entries(headers.reveal()),
-    token: provider.tokens.get(context.slot),
-    nowMs,
-    timeoutMs: TIMEOUT_MS,
-  });
-  const url = new URL(request.url);
-  for (const [name, value] of Object.entries(queryParameters.reveal())) url.searchParams.set(name, value);
-  return { ...request, url: url.href };
-}
 
 /** Throttling and the provider's own trouble tell nothing about a credential, whatever the file's predicates say. */
 function verdict(plan: Plan, answer: ReadAnswer): Verification {

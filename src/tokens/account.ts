@@ -1,3 +1,4 @@
+import { invalid } from "../errors.ts";
 /** Chosen by the caller or generated; 1–128 of `[A-Za-z0-9._~-]`, starting alphanumeric, case-sensitive. */
 export type AccountId = string;
 
@@ -117,6 +118,14 @@ export function statusOf(account: Account): AccountStatus {
 
 const ACCOUNT_ID = /^[A-Za-z0-9][A-Za-z0-9._~-]{0,127}$/;
 
+/** What an account's id may be, in words. */
+export const AN_ACCOUNT_ID = "1 to 128 of A-Z a-z 0-9 . _ ~ -, starting with a letter or digit";
+
 export function isAccountId(text: string): boolean {
   return ACCOUNT_ID.test(text);
+}
+
+/** INVALID_REQUEST about `account_id`. */
+export function requireAccountId(id: string): void {
+  if (!isAccountId(id)) throw invalid("account_id", AN_ACCOUNT_ID);
 }

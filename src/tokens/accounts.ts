@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { invalid, KeyturnError } from "../errors.ts";
-import { type Account, DEFAULT_SLOT, isAccountId, type SlotKey } from "./account.ts";
+import { type Account, DEFAULT_SLOT, requireAccountId, type SlotKey } from "./account.ts";
 import { credentialContext } from "./contexts.ts";
 import { type Credential, credentialToBytes } from "./credential.ts";
 import { Draft, slotEvent } from "./draft.ts";
@@ -142,9 +142,7 @@ export class Accounts {
   }
 
   #check(wanted: NewAccount): void {
-    if (!isAccountId(wanted.id)) {
-      throw invalid("account_id", "1 to 128 of A-Z a-z 0-9 . _ ~ -, starting with a letter or digit");
-    }
+    requireAccountId(wanted.id);
     if (this.#world.vendors.rules(wanted.provider) === undefined) {
       throw new KeyturnError("PROVIDER_NOT_FOUND", "There is no provider file of this name.", {
         metadata: { provider: wanted.provider },

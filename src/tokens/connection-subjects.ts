@@ -1,5 +1,5 @@
 import { invalid, KeyturnError } from "../errors.ts";
-import { type Account, isAccountId } from "./account.ts";
+import { type Account, requireAccountId } from "./account.ts";
 import { checkLabels } from "./accounts.ts";
 import { openClient } from "./opening.ts";
 import { type ClientSecrets, key, type OAuthClient } from "./records.ts";
@@ -52,8 +52,7 @@ export class ConnectionSubjects {
 
   /** INVALID_REQUEST, PROVIDER_NOT_FOUND, CLIENT_NOT_FOUND, and what `permit` throws. */
   async of(wanted: Wanted, permit: Permit): Promise<Subject> {
-    if (!isAccountId(wanted.accountId))
-      throw invalid("account_id", "1 to 128 of A-Z a-z 0-9 . _ ~ -, starting with a letter or digit");
+    requireAccountId(wanted.accountId);
     const at = key("account", wanted.accountId);
     const entry = (await this.#world.store.read([at])).get(at);
     if (entry === undefined) checkLabels(wanted.labels);

@@ -106,18 +106,25 @@ async function byConsent(invocation: Invocation): Promise<number> {
   }
 }
 
-function start({ args, options }: Invocation, connection: Connection, redirectUri: string) {
+function start(invocation: Invocation, connection: Connection, redirectUri: string) {
   return connection.unary(ConnectionService.method.startAuthorization, {
+    ...wanted(invocation),
+    scopes: [...invocation.options.texts("scope")],
+    redirectUri,
+  });
+}
+
+/** The account that is to be connected, for either way. */
+function wanted({ args, options }: Invocation) {
+  return {
     provider: args[0] ?? "",
     client: options.text("client"),
     tenant: options.text("tenant"),
     accountId: options.text("account"),
     fields: options.pairs("field"),
     labels: options.pairs("label"),
-    scopes: [...options.texts("scope")],
-    redirectUri,
     allowIdentityChange: options.has("allow-identity-change"),
-  });
+  };
 }
 
 /** `toOpen` may be seen by everybody on this machine; the authorization's own address is for its customer. */
@@ -224,7 +231,7 @@ function describe(
 }
 
 async function withSecret(invocation: Invocation): Promise<number> {
-  const { args, options, output, readSecret } = invocation;
+  const { options, output, readSecret } = invocation;
   const secrets: Record<string, string> = {};
   for (const [option, name] of Object.entries(SECRETS)) {
     const secret = await readSecret(option);
@@ -234,14 +241,8 @@ async function withSecret(invocation: Invocation): Promise<number> {
     secrets[name] = (await readSecret("secret-file", path))?.reveal() ?? "";
   const expiresAtMs = options.time("expires-at");
   const answer = await (await invocation.connect()).unary(ConnectionService.method.connectWithSecret, {
-    provider: args[0] ?? "",
-    client: options.text("client"),
-    tenant: options.text("tenant"),
-    accountId: options.text("account"),
-    fields: options.pairs("field"),
-    labels: options.pairs("label"),
+    ...wanted(invocation),
     secrets,
-    allowIdentityChange: options.has("allow-identity-change"),
     ...(expiresAtMs === undefined ? {} : { expireTime: timestampFromMs(expiresAtMs) }),
   });
   if (output.json) output.message(ConnectWithSecretResponseSchema, answer);

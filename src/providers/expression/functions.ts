@@ -1,5 +1,6 @@
 import type { Regex, RegexMatch } from "./ast.ts";
 import type { Budget } from "./budget.ts";
+import { claimsIn } from "./claims.ts";
 import { isArray, isObject, member, Sequence, stringify, truthy, type Value } from "./values.ts";
 
 /** An argument: a value, or a regular expression where JSONata takes one. */
@@ -195,13 +196,7 @@ function typeOf(value: Value): Value {
 /** Not JSONata's: the claims of a token that is a JWT, unverified. Nothing for any other text. */
 function jwtClaims(value: string): Value {
   const [, payload] = /^[\w-]+\.([\w-]+)\.[\w-]*$/.exec(value) ?? [];
-  if (payload === undefined) return undefined;
-  try {
-    const claims: Value = JSON.parse(Buffer.from(payload, "base64url").toString("utf8"));
-    return isObject(claims) ? claims : undefined;
-  } catch {
-    return undefined;
-  }
+  return payload === undefined ? undefined : claimsIn(payload);
 }
 
 const one = (call: (value: Value, budget: Budget) => Value): Builtin => ({

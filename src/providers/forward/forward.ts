@@ -3,7 +3,7 @@ import { isReason, KeyturnError } from "../../errors.ts";
 import type { Forward, Forwarded, ForwardedCall, HttpFields } from "../../tokens/forwarding.ts";
 import { judge, MAX_EXPRESSION_INPUT_BYTES, type ReadAnswer, readAnswer, readHead } from "../answer.ts";
 import { fieldLookup } from "../fields.ts";
-import type { Catalogue } from "../load.ts";
+import { type Catalogue, providerIn } from "../load.ts";
 import type { Provider } from "../provider.ts";
 import { isThrottled, type RateLimits, rateLimitsOf } from "../rate-limit.ts";
 import { rateLimitHeaders } from "../rate-limit-headers.ts";
@@ -79,12 +79,7 @@ const MAX_REDIRECTS = 5;
 export function createForward(deps: ForwardDeps): Forward {
   const settledFor = settling();
   return async (call) => {
-    const provider = deps.catalogue().get(call.provider);
-    if (provider === undefined) {
-      throw new KeyturnError("PROVIDER_NOT_FOUND", "The provider's file is missing.", {
-        metadata: { provider: call.provider },
-      });
-    }
+    const provider = providerIn(deps.catalogue(), call.provider);
     const settled = settledFor(provider, call.fields);
     const { start, first } = setOut(settled, provider, call);
     let hop = first;

@@ -1,5 +1,5 @@
 import { invalid } from "../../errors.ts";
-import { DEFAULT_SLOT, isAccountId } from "../../tokens/account.ts";
+import { AN_ACCOUNT_ID, DEFAULT_SLOT, isAccountId } from "../../tokens/account.ts";
 import type { Ask } from "../../tokens/token.ts";
 import type { AskedHttp, Asking } from "./wire.ts";
 
@@ -68,8 +68,6 @@ function namesIn(query: string): readonly string[] {
   return query.split("&").map((parameter) => parameter.split("=", 1)[0] ?? "");
 }
 
-const AN_ID = "1 to 128 of A-Z a-z 0-9 . _ ~ -, starting with a letter or digit";
-
 function accountIdOf(
   extensions: Readonly<Record<string, string>>,
   header: string | undefined,
@@ -80,7 +78,7 @@ function accountIdOf(
     throw invalid("context_extensions.account_id", "either this or account_header");
   if (fixed !== undefined) {
     if (isAccountId(fixed)) return fixed;
-    throw invalid("context_extensions.account_id", AN_ID);
+    throw invalid("context_extensions.account_id", AN_ACCOUNT_ID);
   }
   if (header === undefined || !HEADER_NAME.test(header))
     throw invalid("context_extensions.account_header", "a header's name");
@@ -89,7 +87,7 @@ function accountIdOf(
   const [named, ...more] = headerValues(http, header);
   // Envoy joins the values of a doubled header with a comma, which no id has.
   if (named !== undefined && more.length === 0 && isAccountId(named)) return named;
-  throw invalid(`header ${header}`, `once, naming an account: ${AN_ID}`);
+  throw invalid(`header ${header}`, `once, naming an account: ${AN_ACCOUNT_ID}`);
 }
 
 /** With `encode_raw_headers` Envoy sends a list instead of a map. */

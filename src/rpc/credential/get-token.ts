@@ -1,7 +1,7 @@
 import type { Clock } from "../../clock.ts";
 import { invalid } from "../../errors.ts";
 import { CredentialService, type GetTokenRequest } from "../../gen/keyturn/v1/credential_service_pb.js";
-import { DEFAULT_SLOT, isAccountId, type SlotKey } from "../../tokens/account.ts";
+import { DEFAULT_SLOT, requireAccountId, type SlotKey } from "../../tokens/account.ts";
 import type { Broker } from "../../tokens/broker.ts";
 import { type Ask, parseRevision } from "../../tokens/token.ts";
 import { type Call, unary } from "../call.ts";
@@ -54,9 +54,7 @@ function askOf(request: GetTokenRequest): Ask {
 
 /** INVALID_REQUEST when it cannot be an account's id. */
 export function tokenKeyOf(request: { readonly accountId: string; readonly tokenName: string }): SlotKey {
-  if (!isAccountId(request.accountId)) {
-    throw invalid("account_id", "1 to 128 of A-Z a-z 0-9 . _ ~ -, starting with a letter or digit");
-  }
+  requireAccountId(request.accountId);
   return {
     accountId: request.accountId,
     slot: request.tokenName === "" ? DEFAULT_SLOT : request.tokenName,

@@ -1,6 +1,7 @@
 import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { build, type Plugin } from "esbuild";
+import { NODE_FLAGS } from "./node-flags.ts";
 
 // One CommonJS bundle, since an ESM one breaks on the dynamic requires of its dependencies, and since Node strips no
 // types under node_modules. What is read at run time lies beside it.
@@ -8,12 +9,9 @@ const root = join(import.meta.dirname, "..");
 // Into `dist`, or into the folder that is named.
 const [dist = join(root, "dist")] = process.argv.slice(2);
 
-// Young garbage is collected sooner. More thrift than that costs a third of the calls a second: test/bench/README.md.
-const FLAGS = "--max-semi-space-size=4";
-
 // CommonJS has no top-level await and no import.meta.
 const META = "__keyturnMeta";
-const banner = `#!/usr/bin/env -S node ${FLAGS}
+const banner = `#!/usr/bin/env -S node ${NODE_FLAGS.join(" ")}
 const ${META} = { url: require("node:url").pathToFileURL(__filename).href, dirname: __dirname, filename: __filename };`;
 
 // Node reads the whole program before it starts, and keeps its text: what only some processes need lies apart.

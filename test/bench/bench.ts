@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { NODE_FLAGS } from "../../.ci/node-flags.ts";
 import { OAuthClientService } from "../../src/gen/keyturn/v1/oauth_client_service_pb.js";
 import { Caller } from "../e2e/harness.ts";
 import type { Bundles } from "./bundles.ts";
@@ -76,7 +77,7 @@ export class Bench {
     const args = Object.entries(flags).flatMap(([name, value]) => ["--set", `${name}=${value}`]);
     const process = new ServerProcess([this.#bundles.keyturn, "serve", ...args], {
       isProbed,
-      nodeFlags: [...this.#bundles.keyturnFlags, ...nodeFlags],
+      nodeFlags: [...NODE_FLAGS, ...nodeFlags],
     });
     this.#undo.push(() => process.stop());
     await process.says(/"message":"ready"/);

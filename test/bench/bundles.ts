@@ -1,5 +1,5 @@
 import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { build } from "esbuild";
@@ -9,8 +9,6 @@ const root = join(import.meta.dirname, "../..");
 /** Programs as they are shipped: one CommonJS file each. */
 export interface Bundles {
   readonly keyturn: string;
-  /** What its first line gives to Node. */
-  readonly keyturnFlags: readonly string[];
   readonly echo: string;
   readonly forward: string;
   remove(): void;
@@ -36,18 +34,10 @@ export async function buildBundles(): Promise<Bundles> {
     format: "cjs",
     logLevel: "warning",
   });
-  const keyturn = join(dist, "keyturn.cjs");
   return {
-    keyturn,
-    keyturnFlags: flagsOf(keyturn),
+    keyturn: join(dist, "keyturn.cjs"),
     echo,
     forward,
     remove: () => rmSync(folder, { recursive: true, force: true }),
   };
-}
-
-function flagsOf(program: string): readonly string[] {
-  const [, flags] = /^#!\/usr\/bin\/env -S node (.*)\n/.exec(readFileSync(program, "utf8")) ?? [];
-  if (flags === undefined) throw new Error(`${program} does not start with a line that gives Node its flags`);
-  return flags.split(" ");
 }

@@ -6,10 +6,8 @@ import {
   CheckResponseSchema,
 } from "../../src/gen/envoy/service/auth/v3/external_auth_pb.js";
 import type { Benchmark } from "./bench.ts";
-import type { Figure } from "./figure.ts";
-import { against, measure } from "./get-token.ts";
+import { warm } from "./get-token.ts";
 import { answered, framed } from "./load.ts";
-import type { ServerProcess } from "./server-process.ts";
 
 const ID = "acct-warm";
 const TOKEN_LENGTH = 600;
@@ -64,17 +62,6 @@ export const checkBenchmark: Benchmark = {
     const { httpResponse } = fromBinary(CheckResponseSchema, answer);
     if (httpResponse.case !== "okResponse") throw new Error("Check lets nothing through");
     const echo = await bench.echo(answer, "check");
-    const figures: Figure[] = [];
-    for (const { inFlight, connections, rounds, forMs } of [
-      { inFlight: 64, connections: 4, rounds: 16, forMs: 700 },
-      { inFlight: 1, connections: 1, rounds: 16, forMs: 400 },
-    ]) {
-      const slice = (server: { readonly process: ServerProcess; readonly data: string }) => {
-        const lines = bench.lines(server.data, connections);
-        return () => measure(server.process, lines, frame, { inFlight, forMs, path: PATH });
-      };
-      figures.push(...(await against(`${inFlight} in flight`, rounds, slice(sidecar), slice(echo), AIM)));
-    }
-    return figures;
+    return warm(bench, { ours: sidecar, bare: echo }, { frame, path: PATH, aim: AIM });
   },
 };

@@ -1,6 +1,7 @@
 import { existsSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
+import { NODE_FLAGS } from "../../.ci/node-flags.ts";
 import type { Benchmark } from "./bench.ts";
 import type { Bundles } from "./bundles.ts";
 import { answered, frameOf, Line } from "./load.ts";
@@ -38,7 +39,7 @@ export const coldStartBenchmark: Benchmark = {
 
 /** From the process's start to its first answer, in milliseconds; `set` are further configuration keys. */
 export async function toFirstAnswer(
-  { keyturn, keyturnFlags }: Bundles,
+  { keyturn }: Bundles,
   stateDir: string,
   {
     id = ID,
@@ -55,7 +56,7 @@ export async function toFirstAnswer(
   ];
   const server = new ServerProcess([keyturn, "serve", ...set.flatMap((each) => ["--set", each])], {
     isProbed: false,
-    nodeFlags: keyturnFlags,
+    nodeFlags: NODE_FLAGS,
   });
   try {
     while (!(await accepts(socket))) await new Promise((resolve) => setTimeout(resolve, 1));

@@ -1,4 +1,4 @@
-import type { Benchmark } from "./bench.ts";
+import type { Bench, Benchmark } from "./bench.ts";
 import type { Figure } from "./figure.ts";
 import { answered, frameOf, type Line, load } from "./load.ts";
 import { alternate, median, ratios, spread } from "./rounds.ts";
@@ -9,7 +9,7 @@ const ID = "acct-warm";
 const TOKEN_LENGTH = 600;
 const AIM = { atLeast: 0.95 };
 
-export interface Slice {
+interface Slice {
   readonly perSecond: number;
   readonly cpuMicros: number;
 }
@@ -27,28 +27,46 @@ export const getTokenBenchmark: Benchmark = {
     if (first === undefined) return [];
     const answer = await answered(first, frame);
     const echo = await bench.echo(answer);
-    const figures: Figure[] = [];
-    for (const { inFlight, connections, rounds, forMs } of [
-      { inFlight: 64, connections: 4, rounds: 16, forMs: 700 },
-      { inFlight: 1, connections: 1, rounds: 16, forMs: 400 },
-    ]) {
-      const slice = (server: { readonly process: ServerProcess; readonly data: string }) => {
-        const lines = bench.lines(server.data, connections);
-        return () => measure(server.process, lines, frame, { inFlight, forMs });
-      };
-      figures.push(...(await against(`${inFlight} in flight`, rounds, slice(sidecar), slice(echo), AIM)));
-    }
-    return figures;
+    return warm(bench, { ours: sidecar, bare: echo }, { frame, aim: AIM });
   },
 };
 
+interface Server {
+  readonly process: ServerProcess;
+  readonly data: string;
+}
+
+/** One call, answered from memory, at 64 in flight and alone. `path`: of the call, when it is not GetToken. */
+export async function warm(
+  bench: Bench,
+  { ours, bare }: { readonly ours: Server; readonly bare: Server },
+  { frame, path, aim }: { readonly frame: Buffer; readonly path?: string; readonly aim: Aim },
+): Promise<readonly Figure[]> {
+  const figures: Figure[] = [];
+  for (const { inFlight, connections, rounds, forMs } of [
+    { inFlight: 64, connections: 4, rounds: 16, forMs: 700 },
+    { inFlight: 1, connections: 1, rounds: 16, forMs: 400 },
+  ]) {
+    const slice = (server: Server) => {
+      const lines = bench.lines(server.data, connections);
+      return () => measure(server.process, lines, frame, { inFlight, forMs, ...(path && { path }) });
+    };
+    figures.push(...(await against(`${inFlight} in flight`, rounds, slice(ours), slice(bare), aim)));
+  }
+  return figures;
+}
+
+interface Aim {
+  readonly atLeast: number;
+}
+
 /** Requests a second and CPU per request of ours as ratios of the bare one's, and what they come from. */
-export async function against(
+async function against(
   at: string,
   rounds: number,
   oursOnce: () => Promise<Slice>,
   bareOnce: () => Promise<Slice>,
-  aim: { readonly atLeast: number },
+  aim: Aim,
 ): Promise<readonly Figure[]> {
   const { ours, bare } = await alternate(rounds, { ours: oursOnce, bare: bareOnce });
   const byRate = ratios(ours, bare, ({ perSecond }) => perSecond);
@@ -72,7 +90,7 @@ export async function against(
   ];
 }
 
-export async function measure(
+async function measure(
   server: ServerProcess,
   lines: readonly Line[],
   frame: Buffer,

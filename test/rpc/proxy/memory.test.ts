@@ -6,6 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { NODE_FLAGS } from "../../../.ci/node-flags.ts";
 import { AccountService } from "../../../src/gen/keyturn/v1/account_service_pb.js";
 import {
   CredentialService,
@@ -15,8 +16,6 @@ import { serve } from "../../e2e/serving-process.ts";
 import { tempFolder } from "../../fakes/temp-folder.ts";
 import { PROVIDERS, proxyOf, stage, streamed } from "./stage.ts";
 
-/** As .ci/build.ts has them for the executable. */
-const SHIPPED_FLAGS = ["--max-semi-space-size=4"];
 const MIB = 1024 * 1024;
 const CHUNK = Buffer.alloc(65_536, 1);
 const CHUNKS = 1_600;
@@ -43,7 +42,7 @@ describe("100 MiB", () => {
     const sidecar = await serve({
       stateDir: tempFolder(),
       config: `providers: { directories: [${PROVIDERS}] }`,
-      flags: SHIPPED_FLAGS,
+      flags: [...NODE_FLAGS],
     });
     const pid = sidecar.child.pid ?? 0;
     const account = {

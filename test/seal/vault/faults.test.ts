@@ -9,7 +9,7 @@ import { Secret } from "../../../src/tokens/secret.ts";
 import { type OpenBao, startOpenBao } from "../../backends/openbao.ts";
 import { CA, httpServer, httpsServer } from "../../egress/servers.ts";
 import { ACTOR, CONTEXT, PLAIN, sealOne } from "../setup.ts";
-import { DEK, freshKey, transit } from "./stage.ts";
+import { DEK, freshKey, transit, unavailable, waiting } from "./stage.ts";
 
 let bao: OpenBao;
 
@@ -18,9 +18,6 @@ beforeAll(async () => {
 }, 60_000);
 
 afterAll(() => bao?.stop());
-
-const waiting = () => new AbortController().signal;
-const unavailable = (cause: string) => ({ reason: "KEK_UNAVAILABLE", metadata: { cause } });
 
 /** A KEK that has worked once, and a data key wrapped by it. */
 async function working() {

@@ -7,7 +7,7 @@ import { Secret } from "../../../src/tokens/secret.ts";
 import { type OpenBao, startOpenBao } from "../../backends/openbao.ts";
 import { CA, httpServer } from "../../egress/servers.ts";
 import { tempFolder } from "../../fakes/temp-folder.ts";
-import { DEK, freshKey, transit } from "./stage.ts";
+import { DEK, freshKey, transit, unavailable, waiting } from "./stage.ts";
 
 let bao: OpenBao;
 
@@ -16,9 +16,6 @@ beforeAll(async () => {
 }, 60_000);
 
 afterAll(() => bao?.stop());
-
-const waiting = () => new AbortController().signal;
-const unavailable = (cause: string) => ({ reason: "KEK_UNAVAILABLE", metadata: { cause } });
 
 /** An AppRole with the sidecar's policy for `key`, its tokens of `ttl`. */
 async function appRole(key: string, settings: object) {

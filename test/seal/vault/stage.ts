@@ -8,6 +8,9 @@ import type { OpenBao } from "../../backends/openbao.ts";
 
 export const DEK = Buffer.from(Array.from({ length: 32 }, (_, at) => 200 - at));
 
+export const waiting = () => new AbortController().signal;
+export const unavailable = (cause: string) => ({ reason: "KEK_UNAVAILABLE", metadata: { cause } });
+
 /** The policies as they ship, with `key` in the place of the key's name. */
 export async function putPolicies(bao: OpenBao, key = "keyturn"): Promise<void> {
   for (const name of ["sidecar", "key-administrator"]) {

@@ -5,14 +5,14 @@ const MAX_LIFETIME_MS = 10 * 365.25 * 86_400_000;
 /** Epoch seconds stay below this until the year 5138; epoch milliseconds have been above it since 1973. */
 const MILLISECONDS_FROM = 100_000_000_000;
 
-/** What an answer says of a lifetime, as epoch milliseconds; undefined when it is absent, not positive or absurd. */
+/** What an answer says of a lifetime, as epoch milliseconds; undefined when it is absent, under 1 ms or absurd. */
 export function expiresAtMs(
   value: Value,
   unit: "s" | "ms" | "absolute",
   answer: ReadAnswer,
 ): number | undefined {
   const lifetimeMs = unit === "absolute" ? untilMs(value, answer) : relativeMs(value, unit);
-  const isSane = lifetimeMs !== undefined && lifetimeMs > 0 && lifetimeMs <= MAX_LIFETIME_MS;
+  const isSane = lifetimeMs !== undefined && lifetimeMs >= 1 && lifetimeMs <= MAX_LIFETIME_MS;
   return isSane ? Math.floor(answer.requestedAtMs + lifetimeMs) : undefined;
 }
 

@@ -27,13 +27,26 @@ describe("expiry", () => {
     expect(await expiryOf(3_600_000, inMs)).toBe(NOW_MS + 3_600_000);
   });
 
-  it.each([undefined, null, 0, -1, "-5", "soon", "", true, {}, [], 1e12, "99999999999999", 315_576_001])(
-    "falls to the file's duration when expires_in is %j, and to never without one",
-    async (value) => {
-      expect(await expiryOf(value, withDefault)).toBe(NOW_MS + 7_200_000);
-      expect(await expiryOf(value)).toBeUndefined();
-    },
-  );
+  it.each([
+    undefined,
+    null,
+    0,
+    5e-324,
+    0.0009,
+    -1,
+    "-5",
+    "soon",
+    "",
+    true,
+    {},
+    [],
+    1e12,
+    "99999999999999",
+    315_576_001,
+  ])("falls to the file's duration when expires_in is %j, and to never without one", async (value) => {
+    expect(await expiryOf(value, withDefault)).toBe(NOW_MS + 7_200_000);
+    expect(await expiryOf(value)).toBeUndefined();
+  });
 
   it("reads an absolute expiry in seconds, milliseconds and ISO 8601", async () => {
     for (const at of [

@@ -1,18 +1,6 @@
+import type { RateWindow } from "../tokens/rate-limit-headers.ts";
 import type { ReadAnswer } from "./answer.ts";
 import { msUntil, type TimeUnit } from "./reset-time.ts";
-
-/** One of a vendor's windows, as it stands. Counts are whole and not negative. */
-export interface RateWindow {
-  /** `default` when the vendor gives it no name. */
-  readonly name: string;
-  /** Requests allowed per window. */
-  readonly limit: number | undefined;
-  readonly remaining: number | undefined;
-  /** Until it resets, in milliseconds from when the answer was received. */
-  readonly resetAfterMs: number | undefined;
-  /** How long the window is. */
-  readonly windowMs: number | undefined;
-}
 
 type Headers = Readonly<Record<string, string>>;
 

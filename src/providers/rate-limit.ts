@@ -1,7 +1,8 @@
 import type { RateLimit } from "../errors.ts";
+import { type RateWindow, rateLimitHeaders } from "../tokens/rate-limit-headers.ts";
 import { judge, type ReadAnswer, runOver } from "./answer.ts";
 import type { Value } from "./expression/values.ts";
-import { count, type RateWindow, standardWindows } from "./rate-limit-fields.ts";
+import { count, standardWindows } from "./rate-limit-fields.ts";
 import type { RateLimitPlan, Source, TimeSource, WindowPlan } from "./rate-limit-plan.ts";
 import { msUntil, retryAfter } from "./reset-time.ts";
 
@@ -34,6 +35,14 @@ export function isThrottled(answer: ReadAnswer, plan: RateLimitPlan): boolean {
 export function throttledForMs(limits: RateLimit | undefined): number | undefined {
   if (limits?.retryAfterMs !== undefined) return limits.retryAfterMs;
   return (limits?.remaining ?? 0) === 0 ? limits?.resetAfterMs : undefined;
+}
+
+/**
+ * The limits in the standard headers. `retry-after` of a throttled answer that did not say how long is the reset of its
+ * exhausted window.
+ */
+export function limitHeaders(limits: RateLimits, throttled: boolean): ReturnType<typeof rateLimitHeaders> {
+  return rateLimitHeaders(limits, throttled ? throttledForMs(limits) : limits.retryAfterMs);
 }
 
 /** Exhausted windows first, of these the one that stays shut longest; then by what is left. */

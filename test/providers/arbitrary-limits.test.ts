@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { readAnswer } from "../../src/providers/answer.ts";
-import { isThrottled, rateLimitsOf } from "../../src/providers/rate-limit.ts";
-import { rateLimitHeaders } from "../../src/providers/rate-limit-headers.ts";
+import { isThrottled, limitHeaders, rateLimitsOf } from "../../src/providers/rate-limit.ts";
+
 import { answerOf, NOW_MS, SHIPPED_NAMES, shipped } from "./stage.ts";
 
 const YEAR_MS = 365 * 86_400_000;
@@ -64,7 +64,7 @@ describe("arbitrary rate limits", () => {
           }
           for (const count of limits.windows.flatMap((w) => [w.limit, w.remaining]))
             expect(count === undefined || (Number.isSafeInteger(count) && count >= 0)).toBe(true);
-          for (const [name, text] of rateLimitHeaders(limits, throttled))
+          for (const [name, text] of limitHeaders(limits, throttled))
             expect(text).toMatch(name === "ratelimit" || name === "ratelimit-policy" ? LIST : /^\d{1,16}$/);
         },
       ),

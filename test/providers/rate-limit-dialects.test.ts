@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { readAnswer } from "../../src/providers/answer.ts";
-import { isThrottled, rateLimitsOf } from "../../src/providers/rate-limit.ts";
-import { rateLimitHeaders } from "../../src/providers/rate-limit-headers.ts";
+import { isThrottled, limitHeaders, rateLimitsOf } from "../../src/providers/rate-limit.ts";
+
 import { answerOf, interpretation, NOW_MS, oauthFile, providerOf } from "./stage.ts";
 
 const SECONDS = NOW_MS / 1_000;
@@ -12,7 +12,7 @@ function normalised(dialect: string, headers: Record<string, string>, body: unkn
   const answer = readAnswer(answerOf(status, body, headers, { receivedAtMs: NOW_MS }));
   const limits = rateLimitsOf(answer, rateLimits);
   const throttled = isThrottled(answer, rateLimits);
-  return { limits, throttled, headers: limits && Object.fromEntries(rateLimitHeaders(limits, throttled)) };
+  return { limits, throttled, headers: limits && Object.fromEntries(limitHeaders(limits, throttled)) };
 }
 
 interface Row {

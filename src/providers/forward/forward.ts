@@ -5,8 +5,7 @@ import { judge, MAX_EXPRESSION_INPUT_BYTES, type ReadAnswer, readAnswer, readHea
 import { fieldLookup } from "../fields.ts";
 import { type Catalogue, providerIn } from "../load.ts";
 import type { Provider } from "../provider.ts";
-import { isThrottled, type RateLimits, rateLimitsOf } from "../rate-limit.ts";
-import { rateLimitHeaders } from "../rate-limit-headers.ts";
+import { isThrottled, limitHeaders, type RateLimits, rateLimitsOf } from "../rate-limit.ts";
 import { hostsOf } from "../request.ts";
 import { renderHeader } from "../template.ts";
 import { answerHeaders, checkedHeaders, requestHeaders } from "./headers.ts";
@@ -258,7 +257,7 @@ function tellsLimits(headers: HttpFields, { response: { rateLimits } }: Provider
 /** The provider's own stay, but for those whose standard meaning they may not have. */
 function withLimits(headers: HttpFields, limits: RateLimits | undefined, throttled: boolean): HttpFields {
   if (limits === undefined) return headers;
-  const standard = rateLimitHeaders(limits, throttled);
+  const standard = limitHeaders(limits, throttled);
   return [...headers.filter(([name]) => standard.every(([other]) => other !== name)), ...standard];
 }
 

@@ -1,7 +1,8 @@
 import { create } from "@bufbuild/protobuf";
-import type { KeyturnError, RateLimit, Reason } from "../../errors.ts";
+import type { KeyturnError, Reason } from "../../errors.ts";
 import { HeaderValueOption_HeaderAppendAction as Append } from "../../gen/envoy/config/core/v3/base_pb.js";
 import { type CheckResponse, CheckResponseSchema } from "../../gen/envoy/service/auth/v3/external_auth_pb.js";
+import { rateLimitHeaders } from "../../tokens/rate-limit-headers.ts";
 import { codeOf, retryAfterMsOf } from "../status.ts";
 
 /** 424: the request depends on an account that cannot be used as it is, and waiting does not mend it. */
@@ -49,7 +50,7 @@ export function denied(error: KeyturnError): CheckResponse {
     ["content-type", "application/json"],
     ["cache-control", "no-store"],
     ...(HTTP_STATUS[error.reason] === 401 ? ([["www-authenticate", 'Bearer realm="keyturn"']] as const) : []),
-    ...limitHeaders(error.rateLimit, retryAfterMsOf(error)),
+    ...rateLimitHeaders(error.rateLimit, retryAfterMsOf(error)),
   ];
   return create(CheckResponseSchema, {
     status: { code, message: error.message },
@@ -75,22 +76,4 @@ function bodyOf({ reason, message, metadata, violations }: KeyturnError) {
     ...(Object.keys(metadata).length === 0 ? {} : { metadata }),
     ...(violations.length === 0 ? {} : { violations }),
   };
-}
-
-function limitHeaders(
-  limits: RateLimit | undefined,
-  retryAfterMs: number | undefined,
-): readonly (readonly [string, string])[] {
-  const values: readonly (readonly [string, number | undefined])[] = [
-    ["ratelimit-limit", limits?.limit],
-    ["ratelimit-remaining", limits?.remaining],
-    ["ratelimit-reset", seconds(limits?.resetAfterMs)],
-    ["retry-after", seconds(retryAfterMs)],
-  ];
-  return values.flatMap(([name, value]) => (value === undefined ? [] : [[name, value.toFixed(0)] as const]));
-}
-
-/** Rounded up: who comes back at that second has waited long enough. */
-function seconds(ms: number | undefined): number | undefined {
-  return ms === undefined ? undefined : Math.ceil(ms / 1_000);
 }

@@ -109,11 +109,14 @@ describe("a request through Envoy", () => {
     const answer = await at.send("/", as("acme"));
     expect(answer.status).toBe(429);
     expect(reasonIn(answer)).toBe("PROVIDER_RATE_LIMITED");
+    const reset = answer.headers["ratelimit-reset"];
     expect(answer.headers).toMatchObject({
       "ratelimit-limit": "100",
       "ratelimit-remaining": "0",
       "ratelimit-reset": expect.stringMatching(/^[1-9][0-9]$/),
-      "retry-after": answer.headers["ratelimit-reset"],
+      ratelimit: `"default";r=0;t=${reset}`,
+      "ratelimit-policy": '"default";q=100',
+      "retry-after": reset,
     });
   });
 

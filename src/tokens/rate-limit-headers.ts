@@ -1,19 +1,32 @@
-import { type RateLimits, throttledForMs } from "./rate-limit.ts";
-import type { RateWindow } from "./rate-limit-fields.ts";
+import type { RateLimit } from "../errors.ts";
+
+/** One of a vendor's windows, as it stands. Counts are whole and not negative. */
+export interface RateWindow {
+  /** `default` when the vendor gives it no name. */
+  readonly name: string;
+  /** Requests allowed per window. */
+  readonly limit: number | undefined;
+  readonly remaining: number | undefined;
+  /** Until it resets, in milliseconds from when the answer was received. */
+  readonly resetAfterMs: number | undefined;
+  /** How long the window is. */
+  readonly windowMs: number | undefined;
+}
 
 /**
- * A vendor's throttling in the standard headers, lower-case names, for an answer that is passed on; they replace those
- * of the same name. The trio `ratelimit-limit`, `-remaining`, `-reset` (seconds from now) tells the tightest window;
- * `ratelimit` and `ratelimit-policy` (draft-ietf-httpapi-ratelimit-headers) tell all; `retry-after` is whole seconds,
- * and of a throttled answer that did not say how long it is the reset of its exhausted window. What the vendor did not
- * tell is left out.
+ * A throttling in the standard headers, lower-case names; of an answer that is passed on they replace those of the same
+ * name. The trio `ratelimit-limit`, `-remaining`, `-reset` (seconds from now) tells the tightest window; `ratelimit` and
+ * `ratelimit-policy` (draft-ietf-httpapi-ratelimit-headers) tell all `windows`, or that one where no others are known;
+ * `retry-after` is `waitMs` in whole seconds. What is not known is left out.
  */
 export function rateLimitHeaders(
-  limits: RateLimits,
-  throttled: boolean,
+  limits: (RateLimit & { readonly windows?: readonly RateWindow[] }) | undefined,
+  waitMs: number | undefined,
 ): readonly (readonly [name: string, value: string])[] {
-  const { limit, remaining, resetAfterMs, windows } = limits;
-  const waitMs = throttled ? throttledForMs(limits) : limits.retryAfterMs;
+  const { limit, remaining, resetAfterMs } = limits ?? {};
+  const windows = limits?.windows ?? [
+    { name: "default", limit, remaining, resetAfterMs, windowMs: undefined },
+  ];
   const values: readonly (readonly [string, string | undefined])[] = [
     ["ratelimit-limit", limit?.toFixed(0)],
     ["ratelimit-remaining", remaining?.toFixed(0)],
@@ -33,12 +46,12 @@ function seconds(ms: number | undefined): string | undefined {
 /** Without `r` there is no item (§4 of the draft). */
 function standing({ name, remaining, resetAfterMs }: RateWindow): string | undefined {
   if (remaining === undefined) return undefined;
-  return `${quoted(name)};r=${remaining}${parameter("t", seconds(resetAfterMs))}`;
+  return `${quoted(name)};r=${remaining.toFixed(0)}${parameter("t", seconds(resetAfterMs))}`;
 }
 
 function policy({ name, limit, windowMs }: RateWindow): string | undefined {
   if (limit === undefined) return undefined;
-  return `${quoted(name)};q=${limit}${parameter("w", seconds(windowMs))}`;
+  return `${quoted(name)};q=${limit.toFixed(0)}${parameter("w", seconds(windowMs))}`;
 }
 
 function parameter(name: string, value: string | undefined): string {

@@ -1,5 +1,15 @@
 import { describe, expect, it } from "vitest";
-import { answerOf, bodyText, contextOf, headerOf, oauthCredential, shipped, vendorsOf } from "./stage.ts";
+import {
+  answerOf,
+  bodyText,
+  contextOf,
+  headerOf,
+  oauthCredential,
+  oauthFile,
+  providerOf,
+  shipped,
+  vendorsOf,
+} from "./stage.ts";
 
 const FIELDS: Record<string, string> = {
   port: "4571",
@@ -49,11 +59,23 @@ describe("revocation", () => {
   });
 
   it("puts the token where the file wants it", async () => {
-    const hubspot = await revoke("hubspot", answerOf(204, ""));
-    expect(hubspot.sent[0]).toMatchObject({
+    const inThePath = providerOf(
+      oauthFile(
+        'revocation: { method: DELETE, url: "https://api.acme.example/tokens/${token}", client_auth: none }',
+      ),
+    );
+    const { vendors, sent } = vendorsOf(inThePath, answerOf(204, ""), answerOf(204, ""));
+    expect(await vendors.revoke(contextOf("acme"))).toBe("revoked");
+    expect(sent[0]).toMatchObject({
       method: "DELETE",
-      url: "https://api.hubapi.com/oauth/v1/refresh-tokens/old-refresh-9f2c%2F%2B%C3%BC",
+      url: "https://api.acme.example/tokens/old-refresh-9f2c%2F%2B%C3%BC",
       body: undefined,
+    });
+    const hubspot = await revoke("hubspot", answerOf(204, ""));
+    expect(Object.fromEntries(new URLSearchParams(bodyText(hubspot.sent[0])))).toMatchObject({
+      token: "old-refresh-9f2c/+ü",
+      token_type_hint: "refresh_token",
+      client_id: "client id/1",
     });
     const slack = await revoke("slack", answerOf(200, { ok: true, revoked: true }));
     expect(slack.result).toBe("revoked");

@@ -1,6 +1,17 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import type { RawAnswer } from "../../src/tokens/vendor.ts";
-import { answerOf, bodyText, contextOf, NOW_MS, shipped, vendorsOf } from "./stage.ts";
+import {
+  answerOf,
+  bodyText,
+  contextOf,
+  NOW_MS,
+  SHIPPED,
+  SHIPPED_NAMES,
+  shipped,
+  vendorsOf,
+} from "./stage.ts";
 
 const FIELDS: Record<string, string> = {
   port: "4571",
@@ -205,8 +216,43 @@ describe("shipped provider files", () => {
 
 describe("shipped settings that could cost a grant", () => {
   it("resends after a lost answer only where the vendor does not rotate or keeps old refresh tokens", () => {
-    const names = ["google", "hubspot", "microsoft", "salesforce", "simulator", "slack", "zoho-crm", "zoom"];
-    const safe = names.filter((name) => vendorsOf(shipped(name)).vendors.rules(name)?.resendSafe);
-    expect(safe).toEqual(["hubspot", "microsoft", "zoho-crm"]);
+    const lasting = SHIPPED_NAMES.filter((name) => {
+      const { refresh, token } = shipped(name);
+      return refresh.resendSafe && token?.grant !== undefined && token.refresh !== undefined;
+    });
+    expect(lasting).toEqual([
+      "amazon-selling-partner",
+      "asana",
+      "coros",
+      "dropbox",
+      "facebook",
+      "figma",
+      "instagram",
+      "microsoft",
+      "reddit",
+      "revolut-business",
+      "sharepoint-online",
+      "shopline",
+      "threads",
+      "zoho-crm",
+    ]);
   });
+});
+
+describe("what a shipped file tells its reader", () => {
+  it.each(SHIPPED_NAMES.filter((name) => name !== "simulator"))(
+    "%s cites its pages first, and says what is unverified there and nowhere else",
+    (name) => {
+      const text = readFileSync(join(SHIPPED, `${name}.yaml`), "utf8");
+      const lines = text.split("\n");
+      const head = lines.slice(
+        1,
+        lines.findIndex((line) => !line.startsWith("#")),
+      );
+      expect(head[0]).toMatch(/^# https:\/\//);
+      expect(text.match(/unverified/gi)?.length ?? 0).toBe(
+        head.filter((line) => line.startsWith("# Unverified: ")).length,
+      );
+    },
+  );
 });

@@ -1,6 +1,7 @@
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { KeyturnError } from "../errors.ts";
 import type { Account } from "./account.ts";
+import type { Alongside } from "./admission.ts";
 import { authorizationContext } from "./contexts.ts";
 import { Draft } from "./draft.ts";
 import { STORE_PATIENCE_MS } from "./limits.ts";
@@ -8,7 +9,7 @@ import { key } from "./records.ts";
 import type { Actor, Sealed } from "./sealing.ts";
 import { Secret } from "./secret.ts";
 import { settle } from "./settle.ts";
-import type { Entry } from "./store.ts";
+import type { Entry, View } from "./store.ts";
 import type { World } from "./world.ts";
 
 /** How long a customer has for the provider's pages. */
@@ -31,6 +32,8 @@ export interface Found {
   readonly entry: Entry<"authorization">;
   readonly account: Account;
   readonly intent: Intent;
+  /** Wall clock. */
+  readonly untilMs: number;
 }
 
 /** 256 bits, for a state, a PKCE verifier (RFC 7636 §4.1) or a browser's binding. */
@@ -47,6 +50,8 @@ export function stateInvalid(cause: string, message: string, accountId?: string)
 interface SealedIntent extends Intent {
   /** SHA-256 of the browser's binding. */
   readonly binding: string;
+  /** Wall clock. */
+  readonly untilMs: number;
 }
 
 /** Started authorizations in the store: sealed, for ten minutes, found by the hash of their state, used once. */
@@ -66,7 +71,8 @@ export class Authorizations {
     const at = keyOf(of.state.reveal());
     const context = authorizationContext(account, at.parts[0]);
     const prepared = await this.#world.sealer.prepare(context, actor);
-    const content: SealedIntent = { ...of.intent, binding: hashOf(of.binding.reveal()) };
+    const untilMs = this.#world.clock.now() + AUTHORIZATION_TTL_MS;
+    const content: SealedIntent = { ...of.intent, binding: hashOf(of.binding.reveal()), untilMs };
     const plain = Buffer.from(JSON.stringify(content));
     try {
       return { at, sealed: prepared.seal(context, plain) };
@@ -92,14 +98,14 @@ export class Authorizations {
     const content = account && (await this.#open(account, at.parts[0], sealed, actor));
     if (account === undefined || content === undefined)
       throw stateInvalid("account_gone", "The account was deleted since; start again.", accountId);
-    const { binding: known, ...intent } = content;
+    const { binding: known, untilMs, ...intent } = content;
     if (!isSame(known, hashOf(binding.reveal())))
       throw stateInvalid(
         "browser_binding",
         "This is not the browser that the authorization was started for.",
         accountId,
       );
-    return { entry, account, intent };
+    return { entry, account, intent, untilMs };
   }
 
   /** Undefined when it was sealed for an earlier account of this id. */
@@ -126,17 +132,41 @@ export class Authorizations {
    * Spends it, before its code goes anywhere: of two completions at once one gets AUTHORIZATION_STATE_INVALID. A mark
    * without the verifier stays for as long as the state could come again.
    */
-  async spend({ entry }: Found): Promise<void> {
+  spending({ entry }: Found): Alongside {
+    const { accountId } = entry.value;
+    const used = { ...entry.value, sealed: undefined, usedAtMs: this.#world.clock.now() };
+    return {
+      reads: [entry.key],
+      add: (draft) => draft.expect(entry.key, entry).put(entry.key, used, AUTHORIZATION_TTL_MS),
+      check: (view) => {
+        if (view.get(entry.key)?.revision !== entry.revision)
+          throw stateInvalid(
+            "used",
+            "This authorization has been completed already; start again.",
+            accountId,
+          );
+      },
+    };
+  }
+
+  /** Spends it alone: there is no code to be sent anywhere. */
+  async spend(found: Found): Promise<void> {
     const { clock, newId } = this.#world;
-    const used = { ...entry.value, sealed: undefined, usedAtMs: clock.now() };
-    const draft = new Draft().expect(entry.key, entry).put(entry.key, used, AUTHORIZATION_TTL_MS);
-    const result = await settle(this.#world, draft.done(newId(), []), clock.boot() + STORE_PATIENCE_MS);
-    if (!result.applied)
-      throw stateInvalid(
-        "used",
-        "This authorization has been completed already; start again.",
-        entry.value.accountId,
-      );
+    const { reads, add, check } = this.spending(found);
+    const draft = new Draft();
+    add(draft);
+    const result = await settle(this.#world, draft.done(newId(), reads), clock.boot() + STORE_PATIENCE_MS);
+    if (!result.applied) check(result.view);
+  }
+
+  /** Nothing of its code has left, so it is good for what is left of its time. `after`: as it stood when it was spent. */
+  async restore({ entry, untilMs }: Found, after: View): Promise<void> {
+    const { clock, newId } = this.#world;
+    const leftMs = untilMs - clock.now();
+    const spent = after.get(entry.key);
+    if (leftMs <= 0 || spent === undefined) return;
+    const draft = new Draft().expect(entry.key, spent).put(entry.key, entry.value, leftMs);
+    await settle(this.#world, draft.done(newId(), []), clock.boot() + STORE_PATIENCE_MS);
   }
 }
 

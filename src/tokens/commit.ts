@@ -1,8 +1,9 @@
 import type { Account, AttemptSummary, SlotState } from "./account.ts";
 import { demandBackoffMs, proactiveRetryMs } from "./backoff.ts";
 import { recordSuccess, recordThrottled, recordTransient, recordVerdict } from "./breaker.ts";
+import { recordClientFault } from "./client-fault.ts";
 import type { Credential } from "./credential.ts";
-import { clientEvent, Draft, slotEvent } from "./draft.ts";
+import { Draft, slotEvent } from "./draft.ts";
 import type { LifecycleType } from "./events.ts";
 import { isValid } from "./freshness.ts";
 import { type KeyOf, key } from "./records.ts";
@@ -296,17 +297,8 @@ class Settling {
 
   /** The account is not written: forty thousand of them may share the client. */
   #clientFault(outcome: Refused): CommitPlan {
-    const { oauthClient, client } = this.#snapshot;
-    const current = oauthClient?.value;
-    const isNews = current?.generation === this.#held.clientGeneration && current.fault === undefined;
-    if (oauthClient === undefined || current === undefined || !isNews)
-      return this.#plan("client_fault", this.#account);
-    const { nowMs } = this.#world;
-    const fault = { code: outcome.code ?? "invalid_client", sinceMs: nowMs };
-    this.#draft
-      .expect(oauthClient.key, oauthClient)
-      .put(oauthClient.key, { ...current, fault, updatedAtMs: nowMs });
-    this.#draft.event(clientEvent("oauth_client:configuration_error", client, nowMs, fault.code));
+    const { clientGeneration } = this.#held;
+    recordClientFault(this.#draft, this.#snapshot, clientGeneration, outcome.code, this.#world.nowMs);
     return this.#plan("client_fault", this.#account);
   }
 

@@ -6,11 +6,11 @@ import type { ConnectionSubjects } from "./connection-subjects.ts";
 import { answerContext } from "./contexts.ts";
 import { introduced } from "./introducing.ts";
 import type { JournalEntry } from "./journal.ts";
+import { mayPass } from "./patience.ts";
 import { key } from "./records.ts";
-import type { Redeeming, Redemption } from "./redemption.ts";
+import { type Redeeming, type Redemption, Rooms } from "./redemption.ts";
 import type { Actor } from "./sealing.ts";
 import { Secret } from "./secret.ts";
-import { storeIsAway } from "./settle.ts";
 import type { World } from "./world.ts";
 
 /** What connections are made with. */
@@ -69,9 +69,15 @@ export class ConnectionReplay {
   ): Promise<boolean> {
     const { world, redemption, writer, gone } = this.#parts;
     const redeeming = await this.#kept(account, { attemptId, generation }, answers, actor);
-    const left = Math.max(0, world.consents.steps(account.provider) - answers.length);
-    const rooms = await redemption.prepare(account, attemptId, generation, left);
-    const grant = await redemption.run(redeeming, rooms);
+    const steps = world.consents.steps(account.provider);
+    const rooms = new Rooms();
+    try {
+      await redemption.prepare(rooms, { account, attemptId, generation, from: answers.length, steps });
+    } catch (error) {
+      rooms.discard();
+      throw error;
+    }
+    const { grant } = await redemption.run(redeeming, rooms, Number.POSITIVE_INFINITY);
     if (grant.kind === "unmapped") return false;
     if (grant.kind === "granted") {
       const only = (now: Account) => generationOf(now) === generation;
@@ -115,11 +121,6 @@ export class ConnectionReplay {
 /** Moves with whatever token of the account is stored: what a crash has left is not stored over something newer. */
 export function generationOf(account: Account): number {
   return Object.values(account.slots).reduce((sum, slot) => sum + slot.generation, 0);
-}
-
-/** The store or the KEK is away. */
-export function mayPass(error: unknown): boolean {
-  return storeIsAway(error) || isReason(error, "KEK_UNAVAILABLE");
 }
 
 /** Trying again would come to the same. */

@@ -94,11 +94,20 @@ export class ConnectionSubjects {
     const secretsAt = key("client_secrets", provider, client);
     const view: View = await this.#world.store.read([at, secretsAt]);
     const record = view.get(at)?.value;
-    if (record !== undefined) return { record, secrets: view.get(secretsAt)?.value };
-    throw new KeyturnError("CLIENT_NOT_FOUND", "There is no such OAuth client; put it first.", {
-      metadata: { provider, client },
-    });
+    requireClient({ provider, client }, record);
+    return record && { record, secrets: view.get(secretsAt)?.value };
   }
+}
+
+/** CLIENT_NOT_FOUND for an account that names a client which is not there. */
+export function requireClient(
+  { provider, client }: Pick<Account, "provider" | "client">,
+  record: OAuthClient | undefined,
+): void {
+  if (client === "" || record !== undefined) return;
+  throw new KeyturnError("CLIENT_NOT_FOUND", "There is no such OAuth client; put it first.", {
+    metadata: { provider, client },
+  });
 }
 
 /** Provider, client and tenant of an account never change. */

@@ -1,6 +1,7 @@
-import { invalid, KeyturnError, withMetadata } from "../errors.ts";
+import { invalid, isReason, KeyturnError, withMetadata } from "../errors.ts";
 import { type Account, DEFAULT_SLOT } from "./account.ts";
 import type { Accounts } from "./accounts.ts";
+import { type Admission, type Admitted, brokenOff, type Ending } from "./admission.ts";
 import {
   AUTHORIZATION_TTL_MS,
   Authorizations,
@@ -11,24 +12,25 @@ import {
 import { requireCallbackOf, stateOf } from "./callback-url.ts";
 import { ConnectedWriter } from "./connected.ts";
 import { grantFault, replyFault } from "./connection-faults.ts";
-import { ConnectionReplay, generationOf, mayPass } from "./connection-replay.ts";
+import { ConnectionReplay, generationOf } from "./connection-replay.ts";
 import { ConnectionSubjects, type Permit, requireUsable, type Wanted } from "./connection-subjects.ts";
+import type { Grant } from "./consent.ts";
 import { Draft, slotEvent } from "./draft.ts";
 import type { Exchanges } from "./exchanges.ts";
 import { introduced } from "./introducing.ts";
 import type { JournalEntry } from "./journal.ts";
 import type { Known } from "./known.ts";
 import { STORE_PATIENCE_MS } from "./limits.ts";
+import { Minting } from "./minting.ts";
+import { mayPass, patiently } from "./patience.ts";
 import { key } from "./records.ts";
-import { type Redeeming, Redemption, type Rooms } from "./redemption.ts";
+import { type Redeemed, type Redeeming, Redemption, Rooms } from "./redemption.ts";
 import type { Actor } from "./sealing.ts";
 import { Secret } from "./secret.ts";
 import { SecretConnections, type WantedWithSecret } from "./secret-connections.ts";
 import { settle } from "./settle.ts";
 import type { Revocation } from "./vendor.ts";
 import type { World } from "./world.ts";
-
-const MAX_PAUSE_MS = 1_000;
 
 export interface WantedAuthorization extends Wanted {
   readonly scopes: readonly string[];
@@ -50,6 +52,8 @@ export interface WhoCompletes {
   /** Undefined: whoever it is, its browser is enough. */
   readonly caller: string | undefined;
   readonly permit: Permit;
+  /** Boot clock: how long it waits for its turn at the provider. */
+  readonly untilBootMs: number;
 }
 
 export interface Completed {
@@ -63,16 +67,18 @@ export class Connections {
   readonly #exchanges: Exchanges;
   readonly #accounts: Accounts;
   readonly #authorizations: Authorizations;
+  readonly #admission: Admission;
   readonly #subjects: ConnectionSubjects;
   readonly #redemption: Redemption;
   readonly #writer: ConnectedWriter;
   readonly #secrets: SecretConnections;
   readonly #replay: ConnectionReplay;
 
-  constructor(world: World, known: Known, exchanges: Exchanges, accounts: Accounts) {
+  constructor(world: World, known: Known, admission: Admission, exchanges: Exchanges, accounts: Accounts) {
     this.#world = world;
     this.#exchanges = exchanges;
     this.#accounts = accounts;
+    this.#admission = admission;
     this.#authorizations = new Authorizations(world);
     const subjects = new ConnectionSubjects(world);
     const redemption = new Redemption(world, () => exchanges.isStopping);
@@ -81,7 +87,8 @@ export class Connections {
     this.#subjects = subjects;
     this.#redemption = redemption;
     this.#writer = writer;
-    this.#secrets = new SecretConnections(world, subjects, writer, gone);
+    const minting = new Minting(world, admission);
+    this.#secrets = new SecretConnections({ world, subjects, writer, minting, gone });
     this.#replay = new ConnectionReplay({ world, subjects, redemption, writer, gone });
   }
 
@@ -178,13 +185,23 @@ export class Connections {
       throw replyFault(account, reply);
     }
     if (this.#exchanges.isStopping)
-      throw new KeyturnError("SHUTTING_DOWN", "This sidecar is shutting down.", { retryAfterMs: 1_000 });
-    const client = await this.#subjects.client(account);
-    if (client !== undefined) requireUsable(client.record);
+      throw stillOpen(
+        new KeyturnError("SHUTTING_DOWN", "This sidecar is shutting down.", { retryAfterMs: 1_000 }),
+      );
     const attemptId = this.#world.newId();
     const generation = generationOf(account);
     const steps = this.#world.consents.steps(account.provider);
     const { redirectUri, scopes, allowIdentityChange } = intent;
+    const rooms = new Rooms();
+    const prepare = () => this.#redemption.prepare(rooms, { account, attemptId, generation, from: 0, steps });
+    const applicant = { account, attemptId, actor, untilBootMs: who.untilBootMs };
+    let admitted: Admitted;
+    try {
+      admitted = await this.#admission.enter(applicant, prepare, this.#authorizations.spending(found));
+    } catch (error) {
+      rooms.discard();
+      throw stillOpen(error);
+    }
     const redeeming: Redeeming = {
       attemptId,
       generation,
@@ -192,7 +209,7 @@ export class Connections {
         account: { ...account, fields: { ...fields, ...reply.fields } },
         slot: DEFAULT_SLOT,
         credential: { kind: "unminted" },
-        client: await this.#subjects.opened(client, actor),
+        client: admitted.client,
       },
       code: { code: reply.code, redirectUri, codeVerifier: secretOf(intent.verifier), state: state.reveal() },
       note: {
@@ -203,49 +220,62 @@ export class Connections {
       },
       answers: [],
     };
-    const rooms = await this.#redemption.prepare(account, attemptId, generation, steps);
-    try {
-      await this.#authorizations.spend(found);
-    } catch (error) {
-      rooms.discard();
-      throw error;
-    }
     // From here on no caller's deadline ends it.
-    return this.#exchanges.track(attemptId, () => this.#redeem(redeeming, rooms, actor));
+    return this.#exchanges.track(attemptId, async () => {
+      const grant = await this.#redeemed(redeeming, rooms, found, admitted);
+      return this.#store(redeeming, grant, actor);
+    });
   }
 
-  async #redeem(redeeming: Redeeming, rooms: Rooms, actor: Actor): Promise<Account> {
-    const { attemptId, context } = redeeming;
-    const grant = await this.#redemption.run(redeeming, rooms);
-    if (grant.kind !== "granted") {
-      // An answer that the file does not map is kept for a better file.
-      if (grant.kind !== "unmapped") await this.#world.journal.remove(attemptId);
-      throw grantFault(context.account, grant);
-    }
+  /** The code's exchange, and what it says of its client. One of which nothing has left may be completed again. */
+  async #redeemed(
+    redeeming: Redeeming,
+    rooms: Rooms,
+    found: Found,
+    admitted: Admitted,
+  ): Promise<Extract<Grant, { kind: "granted" }>> {
+    const { sendUntilMs } = admitted;
+    const reopen = () => this.#authorizations.restore(found, admitted.view);
+    let redeemed: Redeemed;
     try {
-      const connected = await introduced(this.#world, context, grant, redeeming.note, this.#exchanges.gone);
-      const entry = await this.#patiently(() => this.#writer.write(context.account, connected, actor));
-      await this.#world.journal.remove(attemptId);
+      redeemed = await this.#redemption.run(redeeming, rooms, sendUntilMs);
+    } catch (error) {
+      await this.#admission.leave(admitted, brokenOff(error));
+      await reopen();
+      throw stillOpen(error);
+    }
+    const { grant, answers } = redeemed;
+    const isUnsent = grant.kind === "not_sent" && answers.length === 0;
+    const isOurs = this.#exchanges.isStopping || this.#world.clock.boot() >= sendUntilMs;
+    await this.#admission.leave(admitted, isUnsent && isOurs ? { kind: "withdrawn" } : endingOf(grant));
+    if (grant.kind === "granted") return grant;
+    const fault = grantFault(redeeming.context.account, grant);
+    if (isUnsent) {
+      await reopen();
+      throw stillOpen(fault);
+    }
+    // An answer that the file does not map is kept for a better file.
+    if (grant.kind !== "unmapped") await this.#world.journal.remove(redeeming.attemptId);
+    throw fault;
+  }
+
+  async #store(
+    { attemptId, context, note }: Redeeming,
+    grant: Extract<Grant, { kind: "granted" }>,
+    actor: Actor,
+  ): Promise<Account> {
+    const { clock, journal } = this.#world;
+    const { gone } = this.#exchanges;
+    try {
+      const connected = await introduced(this.#world, context, grant, note, gone);
+      // The answer is kept and the code is spent, so the store and the KEK are waited for.
+      const entry = await patiently(clock, gone, () => this.#writer.write(context.account, connected, actor));
+      await journal.remove(attemptId);
       return entry?.value ?? context.account;
     } catch (error) {
       // What has been decided for good is not tried again at the next start.
-      if (error instanceof KeyturnError && error.reason !== "SHUTTING_DOWN")
-        await this.#world.journal.remove(attemptId);
+      if (error instanceof KeyturnError && error.reason !== "SHUTTING_DOWN") await journal.remove(attemptId);
       throw error;
-    }
-  }
-
-  /** The answer is kept and the code is spent, so the store and the KEK are waited for. */
-  async #patiently<T>(work: () => Promise<T>): Promise<T> {
-    const { gone } = this.#exchanges;
-    for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, MAX_PAUSE_MS)) {
-      gone.throwIfAborted();
-      try {
-        return await work();
-      } catch (error) {
-        if (!mayPass(error)) throw error;
-        await this.#world.clock.sleep(pauseMs, gone);
-      }
     }
   }
 
@@ -268,6 +298,17 @@ export class Connections {
   replay(kept: readonly JournalEntry[], actor: Actor): Promise<boolean> {
     return this.#replay.exchange(kept, actor);
   }
+}
+
+/** The redirect may be completed again: nothing of it has been spent. */
+function stillOpen(error: unknown): unknown {
+  const isOpen =
+    error instanceof KeyturnError && !isReason(error, "AUTHORIZATION_STATE_INVALID") && !mayPass(error);
+  return isOpen ? withMetadata(error, { authorization: "open" }) : error;
+}
+
+function endingOf(grant: Grant): Ending {
+  return grant.kind === "more" ? { kind: "withdrawn" } : grant;
 }
 
 function secretOf(text: string | undefined): Secret | undefined {

@@ -183,8 +183,9 @@ function isInDoubt(slot: SlotState, at: Situation): boolean {
   return answerMayBeLost && isValid(slot.expiresAtMs, at.nowMs);
 }
 
-function coolingDown(
-  ask: Ask,
+/** What whoever would ask a client's token endpoint is told while nobody does. */
+export function coolingDown(
+  ask: Pick<Ask, "key">,
   account: Account,
   cooldown: NonNullable<ClientState["cooldown"]>,
   nowMs: number,

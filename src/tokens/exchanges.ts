@@ -2,6 +2,7 @@ import { KeyturnError } from "../errors.ts";
 import type { Account } from "./account.ts";
 import { answerToBytes } from "./answer.ts";
 import { breakerOf } from "./breaker.ts";
+import { unmade } from "./client-fault.ts";
 import type { Held, Outcome } from "./commit.ts";
 import { Concluder } from "./concluder.ts";
 import { answerContext, credentialContext } from "./contexts.ts";
@@ -15,12 +16,6 @@ import type { PreparedSeal } from "./sealing.ts";
 import type { Snapshot } from "./snapshot.ts";
 import type { RawAnswer, SendResult, VendorContext } from "./vendor.ts";
 import { OWN_WORK, type World } from "./world.ts";
-
-/** What stopped a request from being made, in a word that explains it. */
-function faultCode({ reason, metadata, violations }: KeyturnError): string {
-  const [violation] = violations;
-  return metadata["cause"] ?? (violation === undefined ? reason : `${reason} ${violation.field}`);
-}
 
 /** Everything an exchange will need of the KEK and the disk, had before anything is sent. */
 export interface Ready {
@@ -156,18 +151,7 @@ export class Exchanges {
     } catch (error) {
       if (!(error instanceof KeyturnError)) throw error;
       fault = error;
-      outcome = {
-        kind: "refused",
-        class: "fix_configuration",
-        code: faultCode(error),
-        message: error.message,
-        rule: "request",
-        retryAfterMs: undefined,
-        rateLimit: undefined,
-        // The client lacks what the provider needs of it: no account of it can be refreshed.
-        clientFault: error.reason === "CLIENT_MISCONFIGURED",
-        httpStatus: undefined,
-      };
+      outcome = { ...unmade(error), httpStatus: undefined };
     } finally {
       heard.abort();
       // What has been used is no longer among it.

@@ -3,9 +3,9 @@ import { spareOf } from "./permits.ts";
 import { type ClientKey, clientKeyText } from "./snapshot.ts";
 
 /** Who goes first when a client's token endpoint has little room. */
-export type Priority = "demand" | "proactive" | "bulk";
+export type Priority = "consent" | "demand" | "proactive" | "bulk";
 
-const ORDER: readonly Priority[] = ["demand", "proactive", "bulk"];
+const ORDER: readonly Priority[] = ["consent", "demand", "proactive", "bulk"];
 
 interface Lane {
   running: number;
@@ -29,7 +29,10 @@ export interface Ticket {
   leave(): void;
 }
 
-/** This process's queues, one per OAuth client: refreshes that callers wait for before scheduled ones before bulk. */
+/**
+ * This process's queues, one per OAuth client: customers before their browsers, whose codes live for minutes, before
+ * refreshes that callers wait for before scheduled ones before bulk.
+ */
 export class Gates {
   readonly #lanes = new Map<string, Lane>();
   readonly #clock: Clock;
@@ -74,7 +77,8 @@ export class Gates {
   free(client: ClientKey, cap: number): number {
     const lane = this.#lane(client);
     if (lane.closedUntilMs > this.#clock.boot()) return 0;
-    return Math.max(0, cap - lane.running - lane.waiting.demand.size - lane.waiting.proactive.size);
+    const { consent, demand, proactive } = lane.waiting;
+    return Math.max(0, cap - lane.running - consent.size - demand.size - proactive.size);
   }
 
   /** Nobody enters for `ms`: the cluster has no permit or budget free. */
@@ -114,7 +118,8 @@ export class Gates {
     const text = clientKeyText(client);
     let lane = this.#lanes.get(text);
     if (lane === undefined) {
-      const waiting = { demand: new Set<Waiter>(), proactive: new Set<Waiter>(), bulk: new Set<Waiter>() };
+      const line = () => new Set<Waiter>();
+      const waiting = { consent: line(), demand: line(), proactive: line(), bulk: line() };
       lane = { running: 0, cap: Number.POSITIVE_INFINITY, closedUntilMs: 0, waiting };
       this.#lanes.set(text, lane);
     }

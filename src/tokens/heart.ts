@@ -1,6 +1,8 @@
 import { Accounts } from "./accounts.ts";
+import { Admission } from "./admission.ts";
 import { Broker } from "./broker.ts";
 import { BulkRefresh } from "./bulk-refresh.ts";
+import { Caps } from "./caps.ts";
 import { Certificates } from "./certificates.ts";
 import { Clients } from "./clients.ts";
 import { Connections } from "./connections.ts";
@@ -46,14 +48,16 @@ export class Heart {
     this.#known = known;
     this.#ownership = ownership;
     this.#exchanges = new Exchanges(world, known);
-    const refresher = new Refresher(world, known, gates, this.#exchanges);
+    const caps = new Caps(world, known);
+    const refresher = new Refresher(world, known, gates, caps, this.#exchanges);
+    const admission = new Admission(world, known, gates, caps, this.#exchanges.gone);
     const verifier = new Verifier(world, known);
     this.broker = new Broker(world, known, refresher, verifier);
     this.scheduler = new Scheduler(world, known, gates, this.broker, ownership);
     this.rounds = new Rounds(world, ownership);
     this.bulkRefresh = new BulkRefresh(world, this.broker);
     this.accounts = new Accounts(world, known);
-    this.connections = new Connections(world, known, this.#exchanges, this.accounts);
+    this.connections = new Connections(world, known, admission, this.#exchanges, this.accounts);
     this.replay = new Replay(world, this.#exchanges, this.connections);
     this.clients = new Clients(world);
     this.certificates = new Certificates(world);

@@ -1,9 +1,10 @@
+import { KeyturnError } from "../errors.ts";
 import { type Account, DEFAULT_SLOT } from "./account.ts";
 import { answerToBytes } from "./answer.ts";
 import type { Grant } from "./consent.ts";
 import { answerContext } from "./contexts.ts";
 import type { JournalEntry, JournalSlot } from "./journal.ts";
-import { EAR_MS, SEND_WITHIN_MS } from "./limits.ts";
+import { EAR_MS } from "./limits.ts";
 import type { PreparedSeal } from "./sealing.ts";
 import type { CodeGrant, RawAnswer, SendResult, VendorContext } from "./vendor.ts";
 import { OWN_WORK, type World } from "./world.ts";
@@ -29,6 +30,20 @@ export interface Redeeming {
   readonly answers: readonly RawAnswer[];
 }
 
+/** Whose answers room is made for. */
+export interface Preparing extends Pick<Redeeming, "attemptId" | "generation"> {
+  readonly account: Account;
+  /** The first one, from 0, and how many there may be in all. */
+  readonly from: number;
+  readonly steps: number;
+}
+
+/** What an exchange has come to, and the answers that came. */
+export interface Redeemed {
+  readonly grant: Grant;
+  readonly answers: readonly RawAnswer[];
+}
+
 /** Room for one answer: the data key wrapped, the place on the disk taken. */
 interface AnswerRoom {
   readonly seal: PreparedSeal;
@@ -45,29 +60,25 @@ export class Redemption {
     this.#isStopping = isStopping;
   }
 
-  /** Everything that the answers will need of the KEK and the disk. It throws before a code is spent. */
-  async prepare(account: Account, attemptId: string, generation: number, steps: number): Promise<Rooms> {
-    const rooms = new Rooms();
-    try {
-      for (let step = 0; step < steps; step += 1) {
-        const identity = identityOf(account, attemptId, generation, step);
-        const seal = await this.#world.sealer.prepare(answerContext(identity), OWN_WORK);
-        try {
-          rooms.add({ seal, slot: await this.#world.journal.reserve() });
-        } catch (error) {
-          seal.discard();
-          throw error;
-        }
+  /** All that the answers will need of the KEK and the disk, as far as it is not had already; before a code is spent. */
+  async prepare(rooms: Rooms, { account, attemptId, generation, from, steps }: Preparing): Promise<void> {
+    for (let step = from + rooms.size; step < steps; step += 1) {
+      const identity = identityOf(account, attemptId, generation, step);
+      const seal = await this.#world.sealer.prepare(answerContext(identity), OWN_WORK);
+      try {
+        rooms.add({ seal, slot: await this.#world.journal.reserve() });
+      } catch (error) {
+        seal.discard();
+        throw error;
       }
-      return rooms;
-    } catch (error) {
-      rooms.discard();
-      throw error;
     }
   }
 
-  /** Sends what is still to be sent and reads it. The first byte leaves only while nobody is stopping. */
-  async run(redeeming: Redeeming, rooms: Rooms): Promise<Grant> {
+  /**
+   * Sends what is still to be sent and reads it. The first byte leaves only while nobody is stopping, and not after
+   * `sendUntilMs` of the boot clock. Rejects with the error of a first request that cannot be made.
+   */
+  async run(redeeming: Redeeming, rooms: Rooms, sendUntilMs: number): Promise<Redeemed> {
     const { clock } = this.#world;
     const ear = new AbortController();
     const heard = new AbortController();
@@ -75,15 +86,14 @@ export class Redemption {
       () => ear.abort(),
       () => undefined,
     );
-    const sendUntilMs = clock.boot() + SEND_WITHIN_MS;
     const answers = [...redeeming.answers];
     const go = () => answers.length > 0 || (!this.#isStopping() && clock.boot() < sendUntilMs);
     try {
       for (;;) {
         const grant = await this.read({ ...redeeming, answers });
-        if (grant.kind !== "more") return grant;
+        if (grant.kind !== "more") return { grant, answers };
         const sent = await this.#send(redeeming, answers, go, ear.signal);
-        if (sent.kind !== "answer") return sent;
+        if (sent.kind !== "answer") return { grant: sent, answers };
         await this.#keep(redeeming, sent.answer, answers.length, rooms);
         answers.push(sent.answer);
       }
@@ -104,13 +114,22 @@ export class Redemption {
     }
   }
 
-  #send(
-    { context, code }: Redeeming,
+  async #send(
+    { attemptId, context, code }: Redeeming,
     answers: readonly RawAnswer[],
     go: () => boolean,
     ear: AbortSignal,
   ): Promise<SendResult> {
-    return this.#world.consents.redeem(context, code, go, ear, answers);
+    try {
+      return await this.#world.consents.redeem(context, code, go, ear, answers);
+    } catch (error) {
+      if (error instanceof KeyturnError && answers.length === 0) throw error;
+      const about = { account_id: context.account.id, attempt_id: attemptId };
+      this.#world.report("code's request failed", about, error);
+      // A fault of ours: bytes may have left, so it counts as if they had.
+      if (!(error instanceof KeyturnError)) return { kind: "unknown", cause: "internal_error" };
+      return { kind: "not_sent", cause: error.reason.toLowerCase() };
+    }
   }
 
   async #keep(redeeming: Redeeming, answer: RawAnswer, step: number, rooms: Rooms): Promise<void> {
@@ -140,6 +159,10 @@ export class Redemption {
 /** Rooms that have not been used yet. */
 export class Rooms {
   readonly #free: AnswerRoom[] = [];
+
+  get size(): number {
+    return this.#free.length;
+  }
 
   add(room: AnswerRoom): void {
     this.#free.push(room);

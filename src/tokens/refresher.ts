@@ -1,6 +1,7 @@
 import { isReason, KeyturnError } from "../errors.ts";
 import type { Account, SlotKey } from "./account.ts";
 import { breakerOf, isProbing, PROBE_EVERY_MS } from "./breaker.ts";
+import { type Caps, type Room, takeRoom } from "./caps.ts";
 import type { Held } from "./commit.ts";
 import { type Decision, type Doubt, decide } from "./decide.ts";
 import { Draft } from "./draft.ts";
@@ -8,17 +9,9 @@ import { type Exchanges, oldestKekVersion, type Underway } from "./exchanges.ts"
 import { Flight } from "./flight.ts";
 import type { Gates } from "./gate.ts";
 import type { Known } from "./known.ts";
-import {
-  IN_DOUBT_HOLD_MS,
-  LOCK_MS,
-  LOCK_TTL_MS,
-  PERMIT_TTL_MS,
-  SEND_WITHIN_MS,
-  STORE_PATIENCE_MS,
-} from "./limits.ts";
+import { IN_DOUBT_HOLD_MS, LOCK_MS, LOCK_TTL_MS, SEND_WITHIN_MS, STORE_PATIENCE_MS } from "./limits.ts";
 import { openContext } from "./opening.ts";
-import { Blocks, type BudgetTake, capsOf, freeBlock, freePermit, Picks } from "./permits.ts";
-import { type KeyOf, key } from "./records.ts";
+import { key } from "./records.ts";
 import { settle } from "./settle.ts";
 import {
   type ClientKey,
@@ -33,20 +26,12 @@ import type { TransactionResult } from "./store.ts";
 import type { Ask } from "./token.ts";
 import { OWN_WORK, type World } from "./world.ts";
 
-const CLOSED_FOR_MS = 500;
 const POLL_MS = 500;
 
 /** A lock that this flight holds, and until when by this process's own clock. */
 interface HeldLock {
   readonly lockId: string;
   readonly untilBootMs: number;
-}
-
-/** What the caps have room for: a place, and a send of a block that is taken now or has been. */
-interface Room {
-  readonly permit: KeyOf<"permit"> | undefined;
-  readonly take: BudgetTake | undefined;
-  readonly blockUntilMs: number | undefined;
 }
 
 type Step =
@@ -63,20 +48,19 @@ export class Refresher {
   readonly #known: Known;
   readonly #gates: Gates;
   readonly #exchanges: Exchanges;
-  readonly #blocks = new Blocks();
-  readonly #picks: Picks;
+  readonly #caps: Caps;
   readonly #flights = new Map<string, Flight>();
   /** Locks of this process that are not void yet. */
   readonly #ownLocks = new Set<string>();
   /** When this process first saw somebody else's lock, by lock id: no two clocks are compared. */
   readonly #seenAtBootMs = new Map<string, number>();
 
-  constructor(world: World, known: Known, gates: Gates, exchanges: Exchanges) {
+  constructor(world: World, known: Known, gates: Gates, caps: Caps, exchanges: Exchanges) {
     this.#world = world;
     this.#known = known;
     this.#gates = gates;
+    this.#caps = caps;
     this.#exchanges = exchanges;
-    this.#picks = new Picks(world.random);
   }
 
   /** The one flight for a slot: joined when there is one. No caller's deadline reaches in here. */
@@ -99,7 +83,7 @@ export class Refresher {
   }
 
   async #fly(flight: Flight, client: ClientKey): Promise<void> {
-    const line = () => this.#gates.queue(client, this.#localCap(client), flight.priority);
+    const line = () => this.#gates.queue(client, this.#caps.local(client), flight.priority);
     let ticket = line();
     const raised = new AbortController();
     flight.onRaise(() => {
@@ -130,15 +114,6 @@ export class Refresher {
     } finally {
       ticket.leave();
     }
-  }
-
-  #localCap(client: ClientKey): number {
-    const caps = this.#known.client(client)?.client?.caps;
-    return (
-      caps?.maxConcurrent ??
-      this.#world.vendors.rules(client.provider)?.maxConcurrent ??
-      this.#world.defaultMaxConcurrent
-    );
   }
 
   async #once(flight: Flight, client: ClientKey): Promise<Step> {
@@ -271,30 +246,19 @@ export class Refresher {
     const decision = this.#decide(flight, snapshot);
     if (decision.kind !== "refresh" || account === undefined) return ended(decision);
 
-    const rules = this.#world.vendors.rules(snapshot.client.provider, snapshot.key.slot);
-    const caps = capsOf(snapshot, rules);
     const isBulk = flight.priority === "bulk";
-    const permit = freePermit(snapshot, caps.maxConcurrent, isBulk, this.#picks);
-    const blockUntilMs =
-      caps.budget === undefined
-        ? undefined
-        : this.#blocks.use(clientKeyText(snapshot.client), this.#world.clock.boot());
-    const take =
-      caps.budget === undefined || blockUntilMs !== undefined
-        ? undefined
-        : freeBlock(snapshot, caps.budget, isBulk, this.#picks);
+    const room = this.#caps.room(snapshot, isBulk);
+    if (room === undefined) {
+      const forMs = this.#caps.fullForMs();
+      // What bulk work has to leave is there for others: their gate stays open.
+      if (isBulk) return { kind: "again", afterMs: forMs };
+      this.#gates.close(snapshot.client, forMs);
+      return { kind: "again" };
+    }
     try {
-      if (permit === "none" || take === "none") {
-        const forMs = CLOSED_FOR_MS * (1 + this.#world.random());
-        // What bulk work has to leave is there for others: their gate stays open.
-        if (isBulk) return { kind: "again", afterMs: forMs };
-        this.#gates.close(snapshot.client, forMs);
-        return { kind: "again" };
-      }
-      return await this.#attempt(flight, lock, snapshot, account, { permit, take, blockUntilMs });
+      return await this.#attempt(flight, lock, snapshot, account, room);
     } finally {
-      if (permit !== "none") this.#picks.letGo(permit);
-      if (take !== "none") this.#picks.letGo(take?.at);
+      this.#caps.letGo(room);
     }
   }
 
@@ -304,7 +268,7 @@ export class Refresher {
     lock: HeldLock,
     snapshot: Snapshot,
     account: Account,
-    { permit, take, blockUntilMs }: Room,
+    room: Room,
   ): Promise<Step> {
     const context = await openContext(this.#world.sealer, snapshot, OWN_WORK);
     const ready = await this.#exchanges.prepare(snapshot, account, this.#world.newId());
@@ -316,7 +280,7 @@ export class Refresher {
         incarnation: account.incarnation,
         generation: ready.generation,
         clientGeneration: snapshot.oauthClient?.value.generation ?? 0,
-        permit,
+        permit: room.permit,
         probe: isProbing(breakerOf(snapshot)),
         trigger: flight.ask.trigger,
         afterRejection: flight.afterRejection,
@@ -325,13 +289,13 @@ export class Refresher {
       const sendUntilMs = Math.min(
         lock.untilBootMs,
         attemptedAtMs + SEND_WITHIN_MS,
-        blockUntilMs ?? Number.POSITIVE_INFINITY,
+        room.blockUntilMs ?? Number.POSITIVE_INFINITY,
       );
       if (sendUntilMs <= this.#world.clock.boot() || this.#exchanges.isStopping) {
         ready.discard();
         return { kind: "again" };
       }
-      const draft = attemptDraft(snapshot, held, oldestKekVersion(ready), this.#world, take);
+      const draft = attemptDraft(snapshot, held, oldestKekVersion(ready), this.#world, room);
       const attempt = this.#sendAttempt(draft, snapshot, held, ready);
       this.#exchanges.watch(attempt);
       const result = await attempt;
@@ -339,8 +303,7 @@ export class Refresher {
         ready.discard();
         return { kind: "again" };
       }
-      if (take !== undefined)
-        this.#blocks.keep(clientKeyText(snapshot.client), take.requests - 1, attemptedAtMs + SEND_WITHIN_MS);
+      this.#caps.keepRest(snapshot.client, room, attemptedAtMs);
       const after = snapshotOf(snapshot.key, snapshot.client, result.view);
       const underway: Underway = {
         flight,
@@ -396,13 +359,7 @@ export class Refresher {
 }
 
 /** Durable before the first byte leaves; refused when anything the refresh depends on has moved since it was read. */
-function attemptDraft(
-  snapshot: Snapshot,
-  held: Held,
-  kekVersion: number,
-  world: World,
-  take: BudgetTake | undefined,
-): Draft {
+function attemptDraft(snapshot: Snapshot, held: Held, kekVersion: number, world: World, room: Room): Draft {
   const { accountId, slot } = snapshot.key;
   const { provider, client } = snapshot.client;
   const { attemptId, incarnation, generation } = held;
@@ -429,10 +386,7 @@ function attemptDraft(
       kekVersion,
     })
     .put(at.hold, { attemptId }, IN_DOUBT_HOLD_MS);
-  if (held.permit !== undefined)
-    draft.expect(held.permit, undefined).put(held.permit, { attemptId, instance }, PERMIT_TTL_MS);
-  if (take !== undefined)
-    draft.expect(take.at, undefined).put(take.at, { instance, requests: take.requests }, take.ttlMs);
+  takeRoom(draft, room, attemptId, instance);
   if (!held.probe) return draft;
   // Whoever probes keeps the others from probing for a minute, by the store's clock.
   const reason = breakerOf(snapshot).suspected === undefined ? "unavailable" : "outage_suspected";

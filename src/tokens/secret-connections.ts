@@ -1,14 +1,13 @@
 import { KeyturnError } from "../errors.ts";
 import { type Account, DEFAULT_SLOT } from "./account.ts";
 import type { ConnectedWriter } from "./connected.ts";
-import { grantFault, mintFault } from "./connection-faults.ts";
+import type { ConnectionParts } from "./connection-replay.ts";
 import { type ConnectionSubjects, type Permit, requireUsable, type Wanted } from "./connection-subjects.ts";
-import type { Credential } from "./credential.ts";
 import { heldAs } from "./held-as.ts";
 import { introduced } from "./introducing.ts";
-import { EAR_MS } from "./limits.ts";
+import type { Minting } from "./minting.ts";
 import type { Actor } from "./sealing.ts";
-import type { RawAnswer, VendorContext } from "./vendor.ts";
+import type { VendorContext } from "./vendor.ts";
 import type { World } from "./world.ts";
 
 export interface WantedWithSecret extends Wanted {
@@ -16,19 +15,33 @@ export interface WantedWithSecret extends Wanted {
   readonly secrets: Readonly<Record<string, string>>;
   /** Undefined: not known, or never. */
   readonly expiresAtMs: number | undefined;
+  /** Boot clock: how long the caller waits for its turn at the provider. */
+  readonly untilBootMs: number;
 }
+
+/** A secret that the provider has been asked about. */
+interface Verified {
+  readonly context: VendorContext;
+  /** False where it cannot be asked. */
+  readonly verified: boolean;
+}
+
+/** What secrets are connected with. */
+export type SecretConnectionParts = Omit<ConnectionParts, "redemption"> & { readonly minting: Minting };
 
 /** Accounts of customers who hand in a secret. */
 export class SecretConnections {
   readonly #world: World;
   readonly #subjects: ConnectionSubjects;
   readonly #writer: ConnectedWriter;
+  readonly #minting: Minting;
   readonly #gone: AbortSignal;
 
-  constructor(world: World, subjects: ConnectionSubjects, writer: ConnectedWriter, gone: AbortSignal) {
+  constructor({ world, subjects, writer, minting, gone }: SecretConnectionParts) {
     this.#world = world;
     this.#subjects = subjects;
     this.#writer = writer;
+    this.#minting = minting;
     this.#gone = gone;
   }
 
@@ -45,33 +58,32 @@ export class SecretConnections {
     const { secrets, expiresAtMs } = wanted;
     const asked = this.#world.consents.credential(provider, secrets, nowMs, expiresAtMs);
     const given = heldAs(DEFAULT_SLOT, asked, this.#world.vendors.rules(provider));
-    const context: VendorContext = {
+    const context = {
       account: { ...account, fields: { ...account.fields, ...wanted.fields } },
       slot: DEFAULT_SLOT,
       credential: given,
-      client: await this.#subjects.opened(client, actor),
     };
-    const { credential, verified } = await this.#verified(context);
-    const grant = { credentials: new Map([[DEFAULT_SLOT, credential]]), fields: {}, subject: undefined };
-    const connected = await introduced(this.#world, context, grant, wanted, this.#gone);
+    const { context: known, verified } =
+      given.kind === "unminted"
+        ? await this.#minted(context, actor, wanted.untilBootMs)
+        : await this.#verified({ ...context, client: await this.#subjects.opened(client, actor) });
+    const credentials = new Map([[DEFAULT_SLOT, known.credential]]);
+    const grant = { credentials, fields: {}, subject: undefined };
+    const connected = await introduced(this.#world, known, grant, wanted, this.#gone);
     const isNew = entry === undefined;
     const stored = await this.#writer.write(account, connected, actor, { isNew });
     return { account: stored?.value ?? account, verified };
   }
 
   /** AUTHORIZATION_DENIED when the provider refuses it, PROVIDER_UNAVAILABLE when it does not say. */
-  async #verified(
-    context: VendorContext,
-  ): Promise<{ readonly credential: Credential; readonly verified: boolean }> {
-    const { credential } = context;
-    if (credential.kind === "unminted") return { credential: await this.#minted(context), verified: true };
+  async #verified(context: VendorContext): Promise<Verified> {
     const { id, provider } = context.account;
-    if (this.#world.vendors.rules(provider)?.canVerify !== true) return { credential, verified: false };
+    if (this.#world.vendors.rules(provider)?.canVerify !== true) return { context, verified: false };
     const verification = await this.#world.vendors.verify(context);
     const metadata = { account_id: id, provider };
     switch (verification.kind) {
       case "accepted":
-        return { credential, verified: true };
+        return { context, verified: true };
       case "refused":
         throw new KeyturnError(
           "AUTHORIZATION_DENIED",
@@ -87,28 +99,15 @@ export class SecretConnections {
     }
   }
 
-  /** A secret that tokens are minted from is accepted when it mints one; minting spends nothing. */
-  async #minted(context: VendorContext): Promise<Credential> {
-    const { vendors, clock } = this.#world;
-    const answers: RawAnswer[] = [];
-    const late = new AbortController();
-    const done = new AbortController();
-    void clock.sleep(EAR_MS, done.signal).then(
-      () => late.abort(),
-      () => undefined,
-    );
-    try {
-      for (;;) {
-        const sent = await vendors.exchange(context, () => !late.signal.aborted, late.signal, answers);
-        if (sent.kind !== "answer") throw grantFault(context.account, sent);
-        const read = await vendors.interpret(context, sent.answer, answers);
-        if (read.kind === "granted" && read.unfinished === undefined) return read.credential;
-        if (read.kind === "granted") throw grantFault(context.account, { kind: "more" });
-        if (read.kind !== "more") throw mintFault(context.account, read);
-        answers.push(sent.answer);
-      }
-    } finally {
-      done.abort();
-    }
+  /** A secret that tokens are minted from is accepted when it mints one. */
+  async #minted(
+    context: Omit<VendorContext, "client">,
+    actor: Actor,
+    untilBootMs: number,
+  ): Promise<Verified> {
+    const { account } = context;
+    const applicant = { account, attemptId: this.#world.newId(), actor, untilBootMs };
+    const minted = await this.#minting.mint(context, applicant);
+    return { context: { ...context, ...minted }, verified: true };
   }
 }

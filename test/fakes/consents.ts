@@ -8,7 +8,7 @@ import type {
 } from "../../src/tokens/consent.ts";
 import type { Credential } from "../../src/tokens/credential.ts";
 import { Secret } from "../../src/tokens/secret.ts";
-import type { CodeGrant, RawAnswer, SendResult, VendorContext } from "../../src/tokens/vendor.ts";
+import type { CodeGrant, RawAnswer, Refusal, SendResult, VendorContext } from "../../src/tokens/vendor.ts";
 import type { VirtualTime } from "../simulation/virtual-time.ts";
 import { oauth } from "./vendors.ts";
 
@@ -21,7 +21,18 @@ export type CodeReply =
       readonly scope?: string;
       readonly slots?: readonly string[];
     }
-  | { readonly kind: "refuse" | "unmapped" | "reset" | "unreachable" };
+  | ({ readonly kind: "refuse" } & Partial<Omit<Refusal, "kind">>)
+  | { readonly kind: "unmapped" | "reset" | "unreachable" };
+
+const REFUSED: Omit<Refusal, "kind"> = {
+  class: "reauth",
+  code: "invalid_grant",
+  message: "",
+  rule: "file",
+  retryAfterMs: undefined,
+  rateLimit: undefined,
+  clientFault: false,
+};
 
 /** Consents that come out as they are told. The code `c` becomes the tokens `at-c` and `rt-c`. */
 export class FakeConsents implements Consents {
@@ -33,6 +44,8 @@ export class FakeConsents implements Consents {
   introduction: Introduction = { kind: "introduced", fields: {}, subject: undefined };
   introductions = 0;
   afterMs = 50;
+  inFlight = 0;
+  mostInFlight = 0;
 
   constructor(time: VirtualTime, nowMs: () => number) {
     this.#time = time;
@@ -65,10 +78,13 @@ export class FakeConsents implements Consents {
     const reply = this.next.shift() ?? this.always;
     this.redeemed.push({ code: code.reveal(), verifier: codeVerifier?.reveal() });
     const requestedAtMs = this.#nowMs();
+    this.inFlight += 1;
+    this.mostInFlight = Math.max(this.mostInFlight, this.inFlight);
     await new Promise<void>((resolve) => this.#time.after(this.afterMs, resolve));
+    this.inFlight -= 1;
     if (reply.kind === "unreachable") return { kind: "not_sent", cause: "connect_refused" };
     if (reply.kind === "reset") return { kind: "unknown", cause: "reset" };
-    const body = Buffer.from(JSON.stringify({ ...reply, code: code.reveal() }));
+    const body = Buffer.from(JSON.stringify({ ...reply, of: code.reveal() }));
     const times = { requestedAtMs, receivedAtMs: this.#nowMs() };
     return { kind: "answer", answer: { status: 200, headers: [], body, ...times } };
   }
@@ -80,16 +96,14 @@ export class FakeConsents implements Consents {
     answers: readonly RawAnswer[],
   ): Promise<Grant> {
     const [answer] = answers;
-    const reply: CodeReply & { readonly code: string } = JSON.parse(
+    const reply: CodeReply & { readonly of: string } = JSON.parse(
       Buffer.from(answer?.body ?? "").toString("utf8"),
     );
     if (reply.kind === "unmapped") return { kind: "unmapped", cause: "no_access_token" };
-    if (reply.kind !== "grant") {
-      const said = { code: "invalid_grant", message: "", rule: "file", retryAfterMs: undefined };
-      return { kind: "refused", class: "reauth", ...said, rateLimit: undefined, clientFault: false };
-    }
+    if (reply.kind === "refuse") return { ...REFUSED, ...reply, kind: "refused" };
+    if (reply.kind !== "grant") return { kind: "unknown", cause: "unparseable_answer" };
     const issuedAtMs = answer?.requestedAtMs ?? 0;
-    const made = oauth(`at-${reply.code}`, `rt-${reply.code}`, issuedAtMs, issuedAtMs + 3_600_000);
+    const made = oauth(`at-${reply.of}`, `rt-${reply.of}`, issuedAtMs, issuedAtMs + 3_600_000);
     const credential: Credential =
       made.kind === "oauth" ? { ...made, scopes: reply.scope?.split(" ") ?? scopes } : made;
     const credentials = new Map((reply.slots ?? ["default"]).map((slot) => [slot, credential]));

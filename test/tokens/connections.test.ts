@@ -1,73 +1,13 @@
 import { describe, expect, it } from "vitest";
 import { KeyturnError } from "../../src/errors.ts";
-import type { Connections, Started, WantedAuthorization } from "../../src/tokens/connections.ts";
+import type { WantedAuthorization } from "../../src/tokens/connections.ts";
 import type { Grant } from "../../src/tokens/consent.ts";
 import { Heart } from "../../src/tokens/heart.ts";
 import { key } from "../../src/tokens/records.ts";
 import { Secret } from "../../src/tokens/secret.ts";
 import { oauth, REAUTH } from "../fakes/vendors.ts";
+import { ACTOR, complete, ending, outcome, start, WANTED } from "./connecting.ts";
 import { DAY_MS, EPOCH_MS, HOUR_MS, kekAway, MINUTE_MS, SECOND_MS, Stage, storeAway } from "./stage.ts";
-
-const ACTOR = { caller: "app", purpose: "connect" };
-const REDIRECT = "https://app.example/callback";
-const WANTED: WantedAuthorization = {
-  provider: "vendor",
-  client: "main",
-  tenant: "acme",
-  accountId: "a",
-  fields: {},
-  labels: { plan: "gold" },
-  allowIdentityChange: false,
-  scopes: [],
-  redirectUri: REDIRECT,
-  returnUrl: "",
-  caller: "",
-};
-
-function start(stage: Stage, over: Partial<WantedAuthorization> = {}): Promise<Started> {
-  return stage.within(
-    SECOND_MS,
-    stage.heart.connections.start({ ...WANTED, ...over }, () => undefined, ACTOR),
-  );
-}
-
-function callbackOf({ url }: Started, query = "code=c", at = REDIRECT): string {
-  return `${at}?state=${new URL(url).searchParams.get("state")}&${query}`;
-}
-
-interface Completing {
-  readonly query?: string;
-  readonly at?: string;
-  readonly binding?: Secret;
-  readonly caller?: string;
-  readonly connections?: Connections;
-}
-
-function complete(stage: Stage, of: Started, how: Completing = {}) {
-  const { query, at, connections = stage.heart.connections } = how;
-  const who = {
-    browserBinding: how.binding ?? of.browserBinding,
-    caller: how.caller,
-    permit: () => undefined,
-  };
-  return connections.complete(callbackOf(of, query, at), who, ACTOR);
-}
-
-/** The reason and cause that it ends with, or `ok`. */
-function ending(work: Promise<unknown>): Promise<string> {
-  return work.then(
-    () => "ok",
-    (error: unknown) => {
-      if (!(error instanceof KeyturnError)) throw error;
-      return [error.reason, error.metadata["cause"]].filter(Boolean).join(" ");
-    },
-  );
-}
-
-/** The same, and time passes until then. */
-function outcome(stage: Stage, work: Promise<unknown>): Promise<string> {
-  return stage.within(MINUTE_MS, ending(work));
-}
 
 describe("an authorization", () => {
   it("stands as a PENDING account until its code has become a token", async () => {
@@ -395,7 +335,13 @@ describe("what is asked after a connection", () => {
 });
 
 describe("a secret handed in", () => {
-  const SECRET = { ...WANTED, client: "", secrets: { api_key: "key-1" }, expiresAtMs: undefined };
+  const SECRET = {
+    ...WANTED,
+    client: "",
+    secrets: { api_key: "key-1" },
+    expiresAtMs: undefined,
+    untilBootMs: Number.POSITIVE_INFINITY,
+  };
 
   function connect(stage: Stage, over: Partial<typeof SECRET> = {}) {
     return stage.within(

@@ -97,7 +97,12 @@ async function serve(
   const came = new URL(target, url.origin);
   const { connections } = deps.heart;
   const actor = { caller: CALLER, purpose: "connect" };
-  const who = { browserBinding: bindingOf(request), caller: undefined, permit: () => undefined };
+  const who = {
+    browserBinding: bindingOf(request),
+    caller: undefined,
+    permit: () => undefined,
+    untilBootMs: Number.POSITIVE_INFINITY,
+  };
   const of = { rpc: "ConnectionService/CompleteAuthorization", caller: CALLER, account: "" };
   try {
     const { accountId, returnUrl } = await acted(deps.act, of, async () => {

@@ -85,6 +85,7 @@ async function complete(deps: ConnectionServiceDeps, request: CompleteAuthorizat
     browserBinding: new Secret(request.browserBinding),
     caller: nameOf(call),
     permit: permitOf(call),
+    untilBootMs: call.untilBootMs,
   };
   return completed(await deps.connections.complete(request.callbackUrl, who, actorOf(call)));
 }
@@ -93,7 +94,8 @@ async function withSecret(deps: ConnectionServiceDeps, request: ConnectWithSecre
   const { provider, client, tenant, fields, labels, secrets, allowIdentityChange } = request;
   const accountId = request.accountId === "" ? deps.newAccountId() : request.accountId;
   const wanted = { provider, client, tenant, accountId, fields, labels, allowIdentityChange };
-  const given = { ...wanted, secrets, expiresAtMs: msOf("expire_time", request.expireTime) };
+  const expiresAtMs = msOf("expire_time", request.expireTime);
+  const given = { ...wanted, secrets, expiresAtMs, untilBootMs: call.untilBootMs };
   const { account, verified } = await deps.connections.withSecret(given, permitOf(call), actorOf(call));
   const { id, externalSubject } = account;
   return create(ConnectWithSecretResponseSchema, { accountId: id, verified, externalSubject });

@@ -365,13 +365,16 @@ export declare const ConnectionService: GenService<{
   },
   /**
    * CompleteAuthorization takes the URL that the provider redirected to and stores what its code is exchanged for. The
-   * exchange goes on when the caller gives up waiting; a state is used once, whatever comes of it.
+   * exchange goes on when the caller gives up waiting. It obeys the OAuth client's hold, fault, cool-down and caps as a
+   * refresh does, and goes before those; with no room within ten seconds it is PROVIDER_RATE_LIMITED, cause `budget`.
+   * A state is used once, whatever comes of it, unless nothing has been sent: then the metadata has `authorization` =
+   * `open`, and the same redirect may be completed again within its ten minutes.
    *
    * Errors: INVALID_ARGUMENT (AUTHORIZATION_STATE_INVALID: unknown, expired or used state, another browser, caller or
    * redirect address, another authorization server's iss; cause says which), PERMISSION_DENIED (AUTHORIZATION_DENIED: by
    * the customer or the provider, provider_code says how), FAILED_PRECONDITION (IDENTITY_MISMATCH: the account belongs to
    * somebody else at the vendor; CLIENT_MISCONFIGURED, CLIENT_ON_HOLD), RESOURCE_EXHAUSTED (PROVIDER_RATE_LIMITED),
-   * NOT_FOUND (ACCOUNT_NOT_FOUND: deleted meanwhile), UNAVAILABLE (PROVIDER_UNAVAILABLE: start again).
+   * NOT_FOUND (ACCOUNT_NOT_FOUND: deleted meanwhile), UNAVAILABLE (PROVIDER_UNAVAILABLE: start again unless it is open).
    *
    * @generated from rpc keyturn.v1.ConnectionService.CompleteAuthorization
    */
@@ -385,8 +388,9 @@ export declare const ConnectionService: GenService<{
    * account that exists gets the new secret in place of its old one.
    *
    * Errors: NOT_FOUND (PROVIDER_NOT_FOUND, CLIENT_NOT_FOUND), INVALID_ARGUMENT (INVALID_REQUEST), PERMISSION_DENIED
-   * (AUTHORIZATION_DENIED: the provider refuses the secret), FAILED_PRECONDITION (IDENTITY_MISMATCH), UNAVAILABLE
-   * (PROVIDER_UNAVAILABLE: it did not say whether it accepts it).
+   * (AUTHORIZATION_DENIED: the provider refuses the secret), FAILED_PRECONDITION (IDENTITY_MISMATCH, CLIENT_ON_HOLD,
+   * CLIENT_MISCONFIGURED), RESOURCE_EXHAUSTED (PROVIDER_RATE_LIMITED), UNAVAILABLE (PROVIDER_UNAVAILABLE: it did not say
+   * whether it accepts it).
    *
    * @generated from rpc keyturn.v1.ConnectionService.ConnectWithSecret
    */

@@ -1,0 +1,262 @@
+import { KeyturnError } from "../errors.ts";
+import { type Account, DEFAULT_SLOT } from "./account.ts";
+import {
+  breakerOf,
+  isProbing,
+  PROBE_EVERY_MS,
+  recordSuccess,
+  recordThrottled,
+  recordTransient,
+  setCooldown,
+} from "./breaker.ts";
+import { type Caps, type Room, takeRoom } from "./caps.ts";
+import { recordClientFault, unmade } from "./client-fault.ts";
+import { requireClient, requireUsable } from "./connection-subjects.ts";
+import { coolingDown } from "./decide.ts";
+import { Draft } from "./draft.ts";
+import type { Gates, Ticket } from "./gate.ts";
+import type { Known } from "./known.ts";
+import { SEND_WITHIN_MS, STORE_PATIENCE_MS } from "./limits.ts";
+import { openClient } from "./opening.ts";
+import { patiently } from "./patience.ts";
+import { key } from "./records.ts";
+import type { Actor } from "./sealing.ts";
+import { settle } from "./settle.ts";
+import { clientKeyOf, type Snapshot, snapshotOf, snapshotReads } from "./snapshot.ts";
+import type { Read, View } from "./store.ts";
+import type { ContextClient, Failure } from "./vendor.ts";
+import type { World } from "./world.ts";
+
+/** Somebody sits before a browser, and a code may live for a minute: who has no turn by then is told so. */
+const PATIENCE_MS = 10_000;
+
+/** What has to happen in the same transaction as the taking of a place, or not at all. */
+export interface Alongside {
+  readonly reads: readonly Read[];
+  add(draft: Draft): void;
+  /** Throws when it cannot happen any more. */
+  check(view: View): void;
+}
+
+/** Who asks for a place. */
+export interface Applicant {
+  readonly account: Account;
+  readonly attemptId: string;
+  readonly actor: Actor;
+  /** Boot clock. */
+  readonly untilBootMs: number;
+}
+
+/** A place at a client's token endpoint; `leave` gives it back. */
+export interface Admitted {
+  readonly account: Account;
+  readonly attemptId: string;
+  /** Undefined for an account without an OAuth client. */
+  readonly client: ContextClient | undefined;
+  /** Boot clock: no first byte leaves after it. */
+  readonly sendUntilMs: number;
+  /** As it stood when the place was taken. */
+  readonly view: View;
+  readonly probe: boolean;
+  readonly ticket: Ticket;
+}
+
+/** How an exchange ended, as far as its client is concerned. `withdrawn`: nothing was sent, by our own choice. */
+export type Ending = { readonly kind: "granted" | "withdrawn" } | Failure;
+
+/**
+ * The way to a client's token endpoint for what is no refresh of an account: exchanges of codes, and the first token of a
+ * customer's secret. They obey the same hold, fault, cool-down and caps, and their outcomes count for the client.
+ */
+export class Admission {
+  readonly #world: World;
+  readonly #known: Known;
+  readonly #gates: Gates;
+  readonly #caps: Caps;
+  readonly #gone: AbortSignal;
+
+  /** `gone` ends the waiting for the store. */
+  constructor(world: World, known: Known, gates: Gates, caps: Caps, gone: AbortSignal) {
+    this.#world = world;
+    this.#known = known;
+    this.#gates = gates;
+    this.#caps = caps;
+    this.#gone = gone;
+  }
+
+  /**
+   * Takes a place when there is one, with whatever is `alongside`; `prepare` is called before, with room in sight, as
+   * often as that takes. CLIENT_ON_HOLD, CLIENT_MISCONFIGURED, PROVIDER_UNAVAILABLE and PROVIDER_RATE_LIMITED at once
+   * while nobody asks this client's endpoint, the latter also when the caps leave no room in time: nothing has happened
+   * then.
+   */
+  async enter(
+    applicant: Applicant,
+    prepare: () => Promise<void> = async () => undefined,
+    alongside: Alongside = NOTHING,
+  ): Promise<Admitted> {
+    const { account } = applicant;
+    const client = clientKeyOf(account);
+    const untilMs = Math.min(applicant.untilBootMs, this.#world.clock.boot() + PATIENCE_MS);
+    for (;;) {
+      const ticket = this.#gates.queue(client, this.#caps.local(client), "consent");
+      try {
+        await this.#turn(ticket, account, untilMs);
+        const admitted = await this.#once(applicant, ticket, prepare, alongside);
+        if (admitted !== undefined) return admitted;
+      } catch (error) {
+        ticket.leave();
+        throw error;
+      }
+      ticket.leave();
+    }
+  }
+
+  async #turn({ entered }: Ticket, account: Account, untilMs: number): Promise<void> {
+    const { clock } = this.#world;
+    const here = new AbortController();
+    const late = clock.sleep(Math.max(0, untilMs - clock.boot()), here.signal).then(
+      () => {
+        throw noRoom(account);
+      },
+      () => undefined,
+    );
+    try {
+      await Promise.race([entered, late]);
+    } finally {
+      here.abort();
+    }
+  }
+
+  /** Undefined: somebody else was there first, or there is no room now. */
+  async #once(
+    { account, attemptId, actor }: Applicant,
+    ticket: Ticket,
+    prepare: () => Promise<void>,
+    alongside: Alongside,
+  ): Promise<Admitted | undefined> {
+    const { store, clock, instance, newId, sealer } = this.#world;
+    const reads = [...readsOf(account), ...alongside.reads];
+    const view = await store.read(reads);
+    alongside.check(view);
+    const snapshot = this.#learnt(account, view);
+    const { oauthClient, clientSecrets, cooldown } = snapshot;
+    requireClient(account, oauthClient?.value);
+    if (oauthClient !== undefined) requireUsable(oauthClient.value);
+    const key = { accountId: account.id, slot: DEFAULT_SLOT };
+    if (cooldown !== undefined) throw coolingDown({ key }, account, cooldown.value, clock.now());
+    const room = this.#caps.room(snapshot, false);
+    if (room === undefined) {
+      this.#gates.close(snapshot.client, this.#caps.fullForMs());
+      return undefined;
+    }
+    try {
+      const client =
+        oauthClient && (await openClient(sealer, oauthClient.value, clientSecrets?.value, actor));
+      await prepare();
+      const takenAtMs = clock.boot();
+      const probe = isProbing(breakerOf(snapshot));
+      const draft = takingDraft(snapshot, room, probe, { attemptId, instance, nowMs: clock.now() });
+      alongside.add(draft);
+      const result = await settle(this.#world, draft.done(newId(), reads), takenAtMs + STORE_PATIENCE_MS);
+      if (!result.applied) return undefined;
+      this.#caps.keepRest(snapshot.client, room, takenAtMs);
+      const sendUntilMs = Math.min(takenAtMs + SEND_WITHIN_MS, room.blockUntilMs ?? Number.POSITIVE_INFINITY);
+      return { account, attemptId, client, sendUntilMs, view: result.view, probe, ticket };
+    } finally {
+      this.#caps.letGo(room);
+    }
+  }
+
+  /** Gives the place back, and writes down what the exchange says of the client, however long the store is away. */
+  leave(admitted: Admitted, ending: Ending): Promise<void> {
+    admitted.ticket.leave();
+    return patiently(this.#world.clock, this.#gone, () => this.#leave(admitted, ending));
+  }
+
+  async #leave(admitted: Admitted, ending: Ending): Promise<void> {
+    const { account } = admitted;
+    const { clock, newId, store } = this.#world;
+    const reads = readsOf(account);
+    for (let snapshot = this.#learnt(account, await store.read(reads)); ; ) {
+      const draft = leavingDraft(snapshot, admitted, ending, clock.now());
+      if (draft.isEmpty) return;
+      const result = await settle(this.#world, draft.done(newId(), reads), clock.boot() + STORE_PATIENCE_MS);
+      snapshot = this.#learnt(account, result.view);
+      if (result.applied) return;
+    }
+  }
+
+  #learnt(account: Account, view: View): Snapshot {
+    const snapshot = snapshotOf(slotOf(account), clientKeyOf(account), view);
+    this.#known.learn(snapshot);
+    return snapshot;
+  }
+}
+
+/** What an exchange counts as that an error of ours has ended. */
+export function brokenOff(error: unknown): Ending {
+  return error instanceof KeyturnError ? unmade(error) : { kind: "withdrawn" };
+}
+
+const NOTHING: Alongside = { reads: [], add: () => undefined, check: () => undefined };
+
+function slotOf(account: Account) {
+  return { accountId: account.id, slot: DEFAULT_SLOT };
+}
+
+function readsOf(account: Account): readonly Read[] {
+  return snapshotReads(slotOf(account), clientKeyOf(account));
+}
+
+function takingDraft(
+  snapshot: Snapshot,
+  room: Room,
+  probe: boolean,
+  at: { readonly attemptId: string; readonly instance: string; readonly nowMs: number },
+): Draft {
+  const { client, oauthClient, cooldown } = snapshot;
+  const draft = new Draft()
+    .expect(key("cooldown", client.provider, client.client), cooldown)
+    .expect(key("client", client.provider, client.client), oauthClient);
+  takeRoom(draft, room, at.attemptId, at.instance);
+  if (!probe) return draft;
+  // Whoever probes keeps the others from probing for a minute, by the store's clock.
+  const reason = breakerOf(snapshot).suspected === undefined ? "unavailable" : "outage_suspected";
+  setCooldown(draft, snapshot, reason, PROBE_EVERY_MS, at.nowMs, undefined);
+  return draft;
+}
+
+/** A customer's refusal, or a code's, is no verdict on anybody's tokens: it counts for nothing here. */
+function leavingDraft(snapshot: Snapshot, admitted: Admitted, ending: Ending, nowMs: number): Draft {
+  const draft = new Draft();
+  const { attemptId, probe, client } = admitted;
+  const permit = snapshot.permits.find((entry) => entry.value.attemptId === attemptId);
+  if (permit !== undefined) draft.expect(permit.key, permit).remove(permit);
+  switch (ending.kind) {
+    case "granted":
+      recordSuccess(draft, snapshot, probe, nowMs);
+      break;
+    case "unknown":
+    case "not_sent":
+      recordTransient(draft, snapshot, nowMs);
+      break;
+    case "refused": {
+      const { class: why, retryAfterMs, rateLimit, clientFault, code } = ending;
+      if (why === "rate_limited") recordThrottled(draft, snapshot, retryAfterMs, rateLimit, nowMs);
+      if (why === "transient") recordTransient(draft, snapshot, nowMs);
+      if (clientFault) recordClientFault(draft, snapshot, client?.record.generation ?? 0, code, nowMs);
+      break;
+    }
+    default:
+      break;
+  }
+  return draft;
+}
+
+function noRoom({ id, provider }: Account): KeyturnError {
+  return new KeyturnError("PROVIDER_RATE_LIMITED", "The token endpoint's caps leave no room yet.", {
+    metadata: { account_id: id, provider, cause: "budget" },
+    retryAfterMs: 1_000,
+  });
+}

@@ -1,0 +1,80 @@
+import {
+  type Admission,
+  type Admitted,
+  type Alongside,
+  type Applicant,
+  brokenOff,
+  type Ending,
+} from "./admission.ts";
+import { grantFault, mintFault } from "./connection-faults.ts";
+import type { Credential } from "./credential.ts";
+import { EAR_MS } from "./limits.ts";
+import type { ContextClient, Interpretation, RawAnswer, VendorContext } from "./vendor.ts";
+import type { World } from "./world.ts";
+
+/** A first token, and the client that it was minted through. */
+export interface Minted {
+  readonly credential: Credential;
+  readonly client: ContextClient | undefined;
+}
+
+type Read = Exclude<Interpretation, { kind: "more" }>;
+
+/** First tokens of accounts whose tokens are minted. Minting spends nothing, so a lost answer costs nothing. */
+export class Minting {
+  readonly #world: World;
+  readonly #admission: Admission;
+
+  constructor(world: World, admission: Admission) {
+    this.#world = world;
+    this.#admission = admission;
+  }
+
+  /** What is minted with proves itself by that. Rejects as `Admission.enter`, and with what the provider refuses it for. */
+  async mint(
+    context: Omit<VendorContext, "client">,
+    applicant: Applicant,
+    alongside?: Alongside,
+  ): Promise<Minted> {
+    const admitted = await this.#admission.enter(applicant, undefined, alongside);
+    const { client } = admitted;
+    let read: Read;
+    try {
+      read = await this.#exchanged({ ...context, client }, admitted);
+    } catch (error) {
+      await this.#admission.leave(admitted, brokenOff(error));
+      throw error;
+    }
+    await this.#admission.leave(admitted, endingOf(read));
+    if (read.kind !== "granted") throw mintFault(context.account, read);
+    if (read.unfinished !== undefined) throw grantFault(context.account, { kind: "more" });
+    return { credential: read.credential, client };
+  }
+
+  async #exchanged(context: VendorContext, { sendUntilMs }: Admitted): Promise<Read> {
+    const { vendors, clock } = this.#world;
+    const answers: RawAnswer[] = [];
+    const late = new AbortController();
+    const done = new AbortController();
+    void clock.sleep(EAR_MS, done.signal).then(
+      () => late.abort(),
+      () => undefined,
+    );
+    const go = () => !late.signal.aborted && (answers.length > 0 || clock.boot() < sendUntilMs);
+    try {
+      for (;;) {
+        const sent = await vendors.exchange(context, go, late.signal, answers);
+        if (sent.kind !== "answer") return sent;
+        const read = await vendors.interpret(context, sent.answer, answers);
+        if (read.kind !== "more") return read;
+        answers.push(sent.answer);
+      }
+    } finally {
+      done.abort();
+    }
+  }
+}
+
+function endingOf(read: Read): Ending {
+  return read.kind === "granted" && read.unfinished !== undefined ? read.unfinished : read;
+}

@@ -12,7 +12,7 @@ import {
 import { decodeBody, decodeStream } from "./decode.ts";
 import { type Dial, tcpDial } from "./dial.ts";
 import { checkedHeaders, checkedMethod } from "./head.ts";
-import { assertHost, type Destination } from "./hosts.ts";
+import { type Destination, Hosts } from "./hosts.ts";
 import { type Call, type Ended, type Head, Line, type Listener, type Unanswered } from "./line.ts";
 import { Pool } from "./pool.ts";
 import { type Resolve, systemResolve } from "./resolve.ts";
@@ -123,20 +123,26 @@ const ONCE = { once: true };
 /** Streams are long, and one provider may have many of them open. */
 const STREAM_PLACES = 1_000;
 
+/** Empty when there are none. */
 function codingsOf(headers: Fields): string {
-  return headers
-    .filter(([name]) => name === "content-encoding")
-    .map(([, value]) => value)
-    .join(",");
+  let codings = "";
+  for (const [name, value] of headers) {
+    if (name === "content-encoding") codings += codings === "" ? value : `,${value}`;
+  }
+  return codings;
 }
 
 function withoutCoding(headers: Fields): Fields {
   return headers.filter(([name]) => name !== "content-encoding" && name !== "content-length");
 }
 
-async function decoded(r: OutboundRequest, answer: Answer): Promise<OutboundResult> {
-  if (r.keepEncoding === true) return answer;
-  const result = await decodeBody(answer.body, codingsOf(answer.headers), r.maxBodyBytes);
+function decoded(r: OutboundRequest, answer: Answer): OutboundResult | Promise<OutboundResult> {
+  const codings = r.keepEncoding === true ? "" : codingsOf(answer.headers);
+  return codings === "" ? answer : undone(r, answer, codings);
+}
+
+async function undone(r: OutboundRequest, answer: Answer, codings: string): Promise<OutboundResult> {
+  const result = await decodeBody(answer.body, codings, r.maxBodyBytes);
   if (result.kind === "untouched") return answer;
   if (result.kind === "failed") return { kind: "unknown", cause: result.cause };
   return { ...answer, headers: withoutCoding(answer.headers), body: result.body };
@@ -163,6 +169,7 @@ class GuardedEgress implements Egress {
   readonly #clock: Clock;
   readonly #connection: ConnectionDeps;
   readonly #pool = new Pool();
+  readonly #hosts = new Hosts();
   /** Requests on their way, and what ends each. */
   readonly #running = new Map<Promise<unknown>, AbortController>();
   #closed = false;
@@ -276,7 +283,7 @@ class GuardedEgress implements Egress {
   }
 
   #checked(r: Asked, body: Sending["body"], fresh: boolean): Sending {
-    const to = assertHost(r.url, r.allowedHosts, r);
+    const to = this.#hosts.assert(r.url, r.allowedHosts, r);
     const method = checkedMethod(r.method);
     const headers = checkedHeaders(r.headers);
     return { r, to, method, headers, body, fresh, places: undefined, limit: new AbortController() };
@@ -321,7 +328,8 @@ class GuardedEgress implements Egress {
     const shown = r.clientCertificate === undefined ? "" : certificateName(r.clientCertificate);
     const key = `${to.origin} ${r.allowLoopback} ${r.allowPrivate === true} ${shown}`;
     const place = places === undefined ? key : `${key} stream`;
-    if (!(await this.#pool.enter(place, call.signal, places)))
+    const entered = this.#pool.enter(place, call.signal, places);
+    if (!(entered instanceof Promise ? await entered : entered))
       return { kind: "not_sent", cause: String(call.signal.reason) };
     try {
       for (let line = this.#pool.take(key); line !== undefined; line = this.#pool.take(key)) {

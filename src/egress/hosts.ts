@@ -140,3 +140,28 @@ export function assertHost(url: string, allowedHosts: readonly string[], permits
   const { origin, pathname, search } = parsedUrl;
   return { secure, host, port, origin, path: pathname + search };
 }
+
+/** A path and query that the parser of URLs leaves as they are. */
+const PLAIN_REST =
+  /^(?:\/|(?:\/[A-Za-z0-9_~!$&()*+,;=:@-][A-Za-z0-9._~!$&()*+,;=:@-]*)+\/?)(?:\?[A-Za-z0-9._~!$&()*+,;=:@/?%-]*)?$/;
+
+/** `assertHost`, which remembers of each list of hosts what it was asked last. */
+export class Hosts {
+  readonly #last = new WeakMap<readonly string[], { readonly permits: Permits; readonly to: Destination }>();
+
+  assert(url: string, allowedHosts: readonly string[], permits: Permits): Destination {
+    const last = this.#last.get(allowedHosts);
+    if (last !== undefined && isSame(last.permits, permits) && url.startsWith(last.to.origin)) {
+      const path = url.slice(last.to.origin.length);
+      if (PLAIN_REST.test(path)) return { ...last.to, path };
+    }
+    const to = assertHost(url, allowedHosts, permits);
+    const { allowLoopback, allowPrivate } = permits;
+    this.#last.set(allowedHosts, { permits: { allowLoopback, allowPrivate }, to: { ...to, path: "/" } });
+    return to;
+  }
+}
+
+function isSame(one: Permits, other: Permits): boolean {
+  return one.allowLoopback === other.allowLoopback && one.allowPrivate === other.allowPrivate;
+}

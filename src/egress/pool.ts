@@ -15,8 +15,8 @@ export class Pool {
   readonly #busy = new Map<string, number>();
   readonly #waiting = new Map<string, (() => void)[]>();
 
-  /** Takes one of the `places` of `key`, in turn; false when `signal` aborts first. Give it back with `leave`. */
-  async enter(key: string, signal: AbortSignal, places = MAX_BUSY_PER_KEY): Promise<boolean> {
+  /** Takes one of the `places` of `key`, in turn; false when `signal` aborts first. A free one is there at once. Give it back with `leave`. */
+  enter(key: string, signal: AbortSignal, places = MAX_BUSY_PER_KEY): boolean | Promise<boolean> {
     if (signal.aborted) return false;
     const busy = this.#busy.get(key) ?? 0;
     if (busy < places) {

@@ -20,10 +20,18 @@ export interface VendorsDeps {
 export function createVendors({ catalogue, send, now }: VendorsDeps): Vendors {
   const outside = { send, now };
   const find = (name: string) => providerIn(catalogue(), name);
+  // Asked for with every token, and the same for as long as a file is.
+  const rules = new WeakMap<Provider, Map<string | undefined, RefreshRules>>();
   return {
     rules(name, slot) {
       const provider = catalogue().get(name);
-      return provider === undefined ? undefined : rulesOf(provider, slot);
+      if (provider === undefined) return undefined;
+      const ofSlots = rules.get(provider) ?? new Map<string | undefined, RefreshRules>();
+      rules.set(provider, ofSlots);
+      const known = ofSlots.get(slot) ?? rulesOf(provider, slot);
+      // A caller may ask for any name of a token; only those that there are are remembered.
+      if (slot === undefined || provider.tokenNames.includes(slot)) ofSlots.set(slot, known);
+      return known;
     },
 
     async exchange(context, go, ear, before = []) {

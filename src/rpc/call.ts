@@ -39,7 +39,7 @@ type Message<M extends DescMessage> = MessageShape<M>;
 
 /** Answers with a message, or with the bytes of one. */
 export type Unary = (request: never, call: Call) => unknown;
-/** Sends as fast as `send` resolves, which is as fast as the caller reads. */
+/** Sends, messages or the bytes of them, as fast as `send` resolves, which is as fast as the caller reads. */
 export type Streaming = (
   request: never,
   call: StreamCall,
@@ -92,7 +92,7 @@ export function stream<I extends DescMessage, O extends DescMessage>(
 
 export function abortable<I extends DescMessage, O extends DescMessage>(
   _method: { readonly input: I; readonly output: O },
-  handler: (request: Message<I>, call: StreamCall) => Promise<Message<O>>,
+  handler: (request: Message<I>, call: StreamCall) => Promise<Message<O> | Uint8Array>,
 ): { readonly abortable: Abortable } {
   return { abortable: handler as Abortable };
 }
@@ -102,7 +102,7 @@ export function bidi<I extends DescMessage, O extends DescMessage>(
   handler: (
     requests: AsyncIterable<Message<I>>,
     call: StreamCall,
-    send: (message: Message<O>) => Promise<void>,
+    send: (message: Message<O> | Uint8Array) => Promise<void>,
   ) => Promise<void>,
 ): { readonly bidi: Bidi } {
   return { bidi: handler as Bidi };
@@ -186,13 +186,19 @@ function unimplemented(method: DescMethod) {
     callback === undefined ? call.emit?.("error", error) : callback(error);
 }
 
-function bindUnary(
+function bindUnary(method: DescMethod, how: UnaryHandler, door: Door): handleUnaryCall<Buffer, unknown> {
+  const handle = answering(method, how, door);
+  return (call, callback) => handle(call, callback, how.unary);
+}
+
+/** What is common to calls with one request and one answer. */
+function answering(
   method: DescMethod,
-  { unary: handler, failed, decode }: UnaryHandler,
+  { failed, decode }: Omit<UnaryHandler, "unary">,
   door: Door,
-): handleUnaryCall<Buffer, unknown> {
+): (...on: [...Parameters<handleUnaryCall<Buffer, unknown>>, handler: Unary]) => void {
   const rpc = rpcName(method);
-  return (call, callback) => {
+  return (call, callback, handler) => {
     const fail = (error: unknown) => {
       if (failed === undefined) callback(failure(error, rpc, door));
       else callback(null, failed(reported(error, rpc, door)));
@@ -232,10 +238,19 @@ function bindStream(
 }
 
 function bindAbortable(method: DescMethod, handler: Abortable, door: Door): handleUnaryCall<Buffer, unknown> {
+  const handle = answering(method, {}, door);
   return (call, callback) => {
-    const gone = goneWith(call);
-    const work = (request: never, seen: Call) => handler(request, { ...seen, signal: gone, notes: {} });
-    bindUnary(method, { unary: work }, door)(call, callback);
+    const gone = new AbortController();
+    const abort = () => gone.abort("gone");
+    call.on("cancelled", abort);
+    const end: typeof callback = (...answer) => {
+      // It is said of every call that is over, too, and to abort nothing costs as much as a small message.
+      call.off("cancelled", abort);
+      callback(...answer);
+    };
+    handle(call, end, (request, { caller, untilBootMs, rpc }) =>
+      handler(request, { caller, untilBootMs, rpc, signal: gone.signal, notes: {} }),
+    );
   };
 }
 

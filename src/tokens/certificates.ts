@@ -20,11 +20,15 @@ export class Certificates {
     this.#world = world;
   }
 
-  /** Undefined when the provider's file asks for none, or the client has none. One read of the store otherwise. */
-  async of(account: Account, actor: Actor): Promise<ClientCertificate | undefined> {
-    const { store, sealer, vault, vendors } = this.#world;
+  /** Undefined, at once, when the provider's file asks for none, and when the client has none. One read of the store otherwise. */
+  of(account: Account, actor: Actor): Promise<ClientCertificate | undefined> | undefined {
     const { provider, client } = account;
-    if (client === "" || vendors.rules(provider)?.showsCertificate !== true) return undefined;
+    if (client === "" || this.#world.vendors.rules(provider)?.showsCertificate !== true) return undefined;
+    return this.#stored(account, actor);
+  }
+
+  async #stored({ provider, client }: Account, actor: Actor): Promise<ClientCertificate | undefined> {
+    const { store, sealer, vault } = this.#world;
     const at = key("client", provider, client);
     const secretsAt = key("client_secrets", provider, client);
     const view = await store.read([at, secretsAt]);

@@ -1,5 +1,6 @@
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { assertHost, hostAllowed } from "../../src/egress/hosts.ts";
+import { assertHost, Hosts, hostAllowed } from "../../src/egress/hosts.ts";
 import { KeyturnError } from "../../src/errors.ts";
 
 const NONE = { allowLoopback: false };
@@ -185,5 +186,41 @@ describe("assertHost", () => {
       refusal("https://user-secret@good.com/", []).message,
     ]);
     expect(shown).not.toContain("secret");
+  });
+});
+
+describe("Hosts, which remembers", () => {
+  it("says of every URL what assertHost says, whatever it was asked before", () => {
+    const lists = [["api.example.com"], ["*.example.com", "127.0.0.1"], ["127.0.0.1", "10.0.0.1"]];
+    const url = fc
+      .tuple(
+        fc.constantFrom("https://", "http://", "HTTPS://"),
+        fc.constantFrom("api.example.com", "API.example.com", "a.b.example.com", "127.0.0.1", "10.0.0.1"),
+        fc.constantFrom("", ":443", ":8443", ":80", ".evil.test", "@evil.test"),
+        fc.array(fc.constantFrom(..."/.?%2eE@#'|\\ aZ~;:&=\u0001é\""), { maxLength: 8 }),
+      )
+      .map(([scheme, host, port, rest]) => `${scheme}${host}${port}${rest.join("")}`);
+    const asked = fc.record({
+      url: fc.oneof(url, fc.constantFrom("https://api.example.com/v1/x?a=1", "http://127.0.0.1/v1")),
+      hosts: fc.constantFrom(...lists),
+      permits: fc.constantFrom(NONE, LOOPBACK, { ...LOOPBACK, allowPrivate: true }),
+    });
+    const outcome = (work: () => unknown) => {
+      try {
+        return work();
+      } catch (error) {
+        return (error as KeyturnError).metadata;
+      }
+    };
+    fc.assert(
+      fc.property(fc.array(asked, { minLength: 1, maxLength: 20 }), (all) => {
+        const hosts = new Hosts();
+        for (const { url: text, hosts: allowed, permits } of all) {
+          const said = outcome(() => hosts.assert(text, allowed, permits));
+          expect(said, text).toEqual(outcome(() => assertHost(text, allowed, permits)));
+        }
+      }),
+      { numRuns: 1_000 },
+    );
   });
 });

@@ -11,7 +11,7 @@ import { renderHeader } from "../template.ts";
 import { answerHeaders, checkedHeaders, requestHeaders } from "./headers.ts";
 import { peek } from "./peek.ts";
 import { type Hop, redirected, type Start } from "./redirect.ts";
-import { checkedPath, checkedQuery, targetUrl } from "./target.ts";
+import { type Base, baseOf, checkedPath, checkedQuery, targetUrl } from "./target.ts";
 
 /** A request as this room hands it to the guarded way out. */
 interface Outward {
@@ -93,7 +93,7 @@ export function createForward(deps: ForwardDeps): Forward {
       answer = answered;
       hop = next;
     }
-    return forwarded(provider, answer);
+    return forwarded(settled, provider, answer);
   };
 }
 
@@ -105,6 +105,10 @@ function unlessNotAllowed(error: unknown): undefined {
 interface Settled {
   readonly hosts: readonly string[];
   readonly defaults: HttpFields;
+  /** The base URL of the last call, which is the next one's too. */
+  base: Base | undefined;
+  /** The file has words of its own for limits or ended tokens: its answers are read more closely. */
+  readonly readsAnswers: boolean;
 }
 
 /** Patterns of fields and hosts are costly to check, and both objects stay the same from call to call. */
@@ -124,12 +128,15 @@ function settledOf(provider: Provider, fields: ForwardedCall["fields"]): Settled
   const defaults = provider.proxy.headers.map(
     ([name, template]) => [name, renderHeader(name, template, lookup)] as const,
   );
-  return { hosts: [...new Set(hostsOf(provider, fields))], defaults };
+  const { windows, retryAfter, throttled } = provider.response.rateLimits;
+  const readsAnswers =
+    windows.length > 0 || [retryAfter, throttled, provider.proxy.tokenEnded].some((own) => own !== undefined);
+  return { hosts: [...new Set(hostsOf(provider, fields))], defaults, base: undefined, readsAnswers };
 }
 
 /** The call as it goes out first; everything the caller sent is checked here. */
 function setOut(
-  { defaults }: Settled,
+  settled: Settled,
   provider: Provider,
   call: ForwardedCall,
 ): { readonly start: Start; readonly first: Hop } {
@@ -138,16 +145,17 @@ function setOut(
   const credential = call.credential.reveal();
   const restricted = call.permits !== undefined;
   const asked = checkedHeaders(call.headers, Object.keys(credential.headers), restricted);
-  if (!URL.canParse(call.baseUrl)) {
+  if (settled.base?.text !== call.baseUrl) settled.base = baseOf(call.baseUrl);
+  const { base, defaults } = settled;
+  if (base === undefined) {
     throw new KeyturnError(
       "DESTINATION_NOT_ALLOWED",
       "The provider's file names no base URL that this account's fields make whole.",
       { metadata: { cause: "no_base_url", provider: provider.name } },
     );
   }
-  const base = new URL(call.baseUrl);
   return {
-    start: { base, parameters: credential.queryParameters, permits: call.permits },
+    start: { base: base.url, parameters: credential.queryParameters, permits: call.permits },
     first: {
       method: call.method.toUpperCase(),
       url: targetUrl(base, path, query, credential.queryParameters),
@@ -168,7 +176,7 @@ async function send(
   const shown = hop.atHome ? call.clientCertificate : undefined;
   const outward: Outward = {
     method: hop.method,
-    url: hop.url.href,
+    url: hop.url,
     headers: hop.headers,
     allowedHosts: hosts,
     allowLoopback: provider.allowLoopback,
@@ -226,17 +234,18 @@ function unanswered({ kind, cause }: Unanswered, provider: Provider, call: Forwa
   return new KeyturnError("PROVIDER_UNAVAILABLE", text, { metadata });
 }
 
-async function forwarded(provider: Provider, answer: Answer): Promise<Forwarded> {
+async function forwarded(settled: Settled, provider: Provider, answer: Answer): Promise<Forwarded> {
+  if (!settled.readsAnswers && answer.status !== 429 && !tellsLimits(answer.headers)) return plain(answer);
   const { body, whole } = await beginning(provider, answer);
   const read = whole === undefined ? readHead(answer) : readAnswer({ ...answer, body: whole });
   const { rateLimits } = provider.response;
   const throttled = isThrottled(read, rateLimits);
-  const limits = tellsLimits(answer.headers, provider) ? rateLimitsOf(read, rateLimits) : undefined;
+  const limits = rateLimitsOf(read, rateLimits);
   return {
     status: answer.status,
     headers: withLimits(answerHeaders(answer.headers), limits, throttled),
     body,
-    trailers: "trailers" in answer ? () => answerHeaders(answer.trailers()) : () => [],
+    trailers: trailersOf(answer),
     rateLimit: limits,
     tokenEnded: !throttled && tokenEnded(provider, read),
     cancel: cancelOf(answer),
@@ -248,9 +257,21 @@ function tokenEnded({ proxy }: Provider, read: ReadAnswer): boolean {
   return read.status < 500 && (judge(proxy.tokenEnded, read) ?? read.status === 401);
 }
 
+/** An answer that says nothing but what its status and body say. */
+function plain(answer: Answer): Forwarded {
+  return {
+    status: answer.status,
+    headers: answerHeaders(answer.headers),
+    body: answer.body,
+    trailers: trailersOf(answer),
+    rateLimit: undefined,
+    tokenEnded: answer.status === 401,
+    cancel: cancelOf(answer),
+  };
+}
+
 /** Most answers say nothing of limits, and looking for all the ways of saying it costs as much as the rest. */
-function tellsLimits(headers: HttpFields, { response: { rateLimits } }: Provider): boolean {
-  if (rateLimits.windows.length > 0 || rateLimits.retryAfter !== undefined) return true;
+function tellsLimits(headers: HttpFields): boolean {
   return headers.some(([name]) => name.includes("rate") || name === "retry-after");
 }
 
@@ -281,6 +302,12 @@ function looksIntoBodies({ proxy, response: { rateLimits } }: Provider): boolean
 function isJson({ headers }: Head): boolean {
   const type = headers.find(([name]) => name === "content-type")?.[1] ?? "";
   return /^application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(type);
+}
+
+const none = () => [];
+
+function trailersOf(answer: Answer): Forwarded["trailers"] {
+  return "trailers" in answer ? () => answerHeaders(answer.trailers()) : none;
 }
 
 function cancelOf(answer: Answer): () => void {

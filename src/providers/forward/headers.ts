@@ -32,13 +32,8 @@ function plainName(name: string): string {
   return name.toLowerCase().replaceAll("_", "-");
 }
 
-function isFieldValue(value: string): boolean {
-  for (let i = 0; i < value.length; i += 1) {
-    const code = value.charCodeAt(i);
-    if ((code < 0x20 && code !== 0x09) || code === 0x7f || code > 0xff) return false;
-  }
-  return true;
-}
+/** RFC 9110 §5.5. */
+const NO_FIELD_VALUE = /[^\t\x20-\x7e\x80-\xff]/;
 
 /** A caller's headers without those that are not its to send; INVALID_REQUEST names one that nobody may send. */
 export function checkedHeaders(
@@ -56,7 +51,7 @@ export function checkedHeaders(
     if (restricted && OVERRIDE_HEADERS.has(plain)) {
       throw invalid(`headers[${at}].name`, `${plain} is not for callers whose methods or paths are limited`);
     }
-    if (!isFieldValue(value)) {
+    if (NO_FIELD_VALUE.test(value)) {
       throw invalid(`headers[${at}].value`, "has characters that no header may have (CR, LF, NUL …)");
     }
     bytes += name.length + value.length;
@@ -94,9 +89,16 @@ export function headersElsewhere(headers: HttpFields): HttpFields {
 
 /** A provider's headers as they go on to the caller. */
 export function answerHeaders(headers: HttpFields): HttpFields {
-  const named = headers
-    .filter(([name]) => name === "connection")
-    .flatMap(([, value]) => value.toLowerCase().split(","))
-    .map((name) => name.trim());
+  let named: readonly string[] = [];
+  for (const [name, value] of headers) {
+    if (name !== "connection") continue;
+    named = [
+      ...named,
+      ...value
+        .toLowerCase()
+        .split(",")
+        .map((each) => each.trim()),
+    ];
+  }
   return headers.filter(([name]) => !HOP_BY_HOP.has(name) && !named.includes(name));
 }

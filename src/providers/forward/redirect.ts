@@ -12,7 +12,7 @@ export interface Start {
 /** One request of a call. */
 export interface Hop {
   readonly method: string;
-  readonly url: URL;
+  readonly url: string;
   readonly headers: HttpFields;
   readonly body: ForwardedCall["body"];
   /** No redirect has led to another origin yet. */
@@ -41,7 +41,13 @@ export function redirected(
   if (start.permits?.(method, belowBase(start.base, url)) === false) return undefined;
   placeCredential(url, start.parameters, atHome);
   const kept = atHome ? hop.headers : headersElsewhere(hop.headers);
-  return { method, url, headers: method === hop.method ? kept : withoutContent(kept), body, atHome };
+  return {
+    method,
+    url: url.href,
+    headers: method === hop.method ? kept : withoutContent(kept),
+    body,
+    atHome,
+  };
 }
 
 /** The method to go on with; undefined when the status is not to be followed. */

@@ -1,6 +1,7 @@
 import { CREDENTIAL_HEADERS, OVERRIDE_HEADERS } from "../../tokens/forwarding.ts";
+import { delimited, text } from "../message-bytes.ts";
 import type { Asked } from "./asked.ts";
-import { delimited, type Opened, text } from "./wire.ts";
+import type { Opened } from "./wire.ts";
 
 // Field numbers of envoy.service.auth.v3 and envoy.config.core.v3.
 const STATUS = 1;

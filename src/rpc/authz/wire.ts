@@ -1,7 +1,7 @@
-import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
+import { BinaryReader } from "@bufbuild/protobuf/wire";
+import { readEntry, type Take, until, within } from "../message-bytes.ts";
 
-// Check is on the way of every request of an app, and Envoy says much that is of no use here: what is read and written
-// is done byte by byte, and a token goes from the opened answer into Envoy's without becoming a string.
+// Envoy says much that is of no use here, and a token goes from the opened answer into Envoy's without becoming a string.
 
 /** What is read of a CheckRequest; the whole message fits too. */
 export interface Asking {
@@ -64,32 +64,6 @@ export function readAsking(bytes: Uint8Array): Asking {
   return { attributes: { contextExtensions, request: hasHttp ? { http: asked } : {} } };
 }
 
-/** By field number; all of them are length-delimited. */
-type Take = Readonly<Record<number, () => unknown>>;
-
-function within(reader: BinaryReader, take: Take): void {
-  const length = reader.uint32();
-  until(reader, reader.pos + length, take);
-}
-
-function until(reader: BinaryReader, end: number, take: Take): void {
-  while (reader.pos < end) {
-    const [field, type] = reader.tag();
-    const taker = type === WireType.LengthDelimited ? take[field] : undefined;
-    if (taker === undefined) reader.skip(type, field);
-    else taker();
-  }
-  if (reader.pos !== end || end > reader.len) throw new Error("a message ends within a field");
-}
-
-function readEntry(reader: BinaryReader, into: Record<string, string>): void {
-  let key = "";
-  let value = "";
-  within(reader, { 1: () => (key = reader.string()), 2: () => (value = reader.string()) });
-  // `__proto__` as any other name.
-  Object.defineProperty(into, key, { value, enumerable: true, configurable: true, writable: true });
-}
-
 function readHeader(reader: BinaryReader): AskedHeader {
   let key = "";
   let value = "";
@@ -130,30 +104,4 @@ export function readOpened(answer: Uint8Array): Opened {
     9: () => (revision = reader.string()),
   });
   return { headers, queryParameters, revision };
-}
-
-/** One length-delimited field; its number is below 16. */
-export function delimited(field: number, parts: readonly Uint8Array[]): Uint8Array {
-  let length = 0;
-  for (const part of parts) length += part.length;
-  const bytes = Buffer.allocUnsafe(length + MAX_HEAD_BYTES);
-  bytes[0] = (field << 3) | WireType.LengthDelimited;
-  let at = 1;
-  for (let rest = length; ; rest >>>= 7) {
-    bytes[at] = rest > 0x7f ? (rest & 0x7f) | 0x80 : rest;
-    at += 1;
-    if (rest <= 0x7f) break;
-  }
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes.subarray(0, at);
-}
-
-/** A tag and a length of 32 bits. */
-const MAX_HEAD_BYTES = 6;
-
-export function text(field: number, value: string): Uint8Array {
-  return delimited(field, [Buffer.from(value)]);
 }

@@ -1,12 +1,6 @@
-import { fromBinary } from "@bufbuild/protobuf";
 import type { Clock } from "../../clock.ts";
 import { KeyturnError } from "../../errors.ts";
-import {
-  type GetTokenResponse,
-  GetTokenResponseSchema,
-  type HttpField,
-  type ProxyRequest,
-} from "../../gen/keyturn/v1/credential_service_pb.js";
+import type { HttpField, ProxyRequest } from "../../gen/keyturn/v1/credential_service_pb.js";
 import type { Account } from "../../tokens/account.ts";
 import type { Broker } from "../../tokens/broker.ts";
 import type { Certificates } from "../../tokens/certificates.ts";
@@ -18,6 +12,7 @@ import type { StreamCall } from "../call.ts";
 import { requireRequest, requireSight } from "../policy.ts";
 import type { Sight } from "../sight.ts";
 import { tokenKeyOf } from "./get-token.ts";
+import { readToken, type TokenInUse } from "./proxy-wire.ts";
 
 export interface ProxyDeps {
   readonly broker: Pick<Broker, "account" | "getToken">;
@@ -44,7 +39,7 @@ export type Wanted = Pick<ForwardedCall, "maxBodyBytes" | "untilBootMs">;
 
 /** An account's token, and where it may be used. */
 interface Granted {
-  readonly token: GetTokenResponse;
+  readonly token: TokenInUse;
   readonly account: Account;
   readonly certificate: ClientCertificate | undefined;
 }
@@ -61,7 +56,8 @@ export async function proxied(
   wanted: Wanted,
 ): Promise<Forwarded> {
   requireRequest(call.caller, request);
-  await deps.sight.check(call.caller, request.accountId);
+  const seen = deps.sight.check(call.caller, request.accountId);
+  if (seen !== undefined) await seen;
   const send = (as: Granted) => deps.forward(callAs(as, deps, request, call, body, wanted));
   const first = await granted(deps, request, call, undefined);
   const answer = await send(first);
@@ -89,23 +85,32 @@ async function granted(
     rejected: rejectedRevision === undefined ? undefined : parseRevision(rejectedRevision),
     trigger: "demand",
   } as const;
-  const bytes = await deps.broker.getToken(ask, {
+  const actor = { caller: call.caller.name, purpose: "proxy" };
+  const answer = deps.broker.getToken(ask, {
     untilBootMs: Math.min(call.untilBootMs, deps.clock.boot() + deps.maxWaitMs),
-    actor: { caller: call.caller.name, purpose: "proxy" },
+    actor,
   });
-  deps.opened(request.accountId, call.caller.name, "proxy");
-  const token = fromBinary(GetTokenResponseSchema, bytes);
-  const account = await deps.broker.account(request.accountId);
+  const bytes = answer instanceof Promise ? await answer : answer;
+  deps.opened(request.accountId, actor.caller, actor.purpose);
+  const token = readToken(bytes);
+  const known = deps.broker.account(request.accountId);
+  const account = known instanceof Promise ? await known : known;
+  const waited = answer instanceof Promise || known instanceof Promise;
   // Meanwhile the account may have been deleted, and made anew as somebody else's.
-  if (account === undefined || account.incarnation !== parseRevision(token.revision).incarnation) {
+  if (
+    account === undefined ||
+    (waited && account.incarnation !== parseRevision(token.revision).incarnation)
+  ) {
     throw new KeyturnError("REFRESH_UNCERTAIN", "The account keeps changing; try again.", {
       metadata: { cause: "unsettled", account_id: request.accountId },
     });
   }
-  const { tenant, provider } = account;
-  requireSight(call.caller, { tenant, provider, account: request.accountId });
-  const certificate = await deps.certificates.of(account, { caller: call.caller.name, purpose: "proxy" });
-  return { token, account, certificate };
+  if (call.caller.isRestricted) {
+    const { tenant, provider } = account;
+    requireSight(call.caller, { tenant, provider, account: request.accountId });
+  }
+  const shown = deps.certificates.of(account, actor);
+  return { token, account, certificate: shown === undefined ? undefined : await shown };
 }
 
 function callAs(

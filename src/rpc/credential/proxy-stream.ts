@@ -1,18 +1,16 @@
-import { create } from "@bufbuild/protobuf";
 import { invalid } from "../../errors.ts";
 import {
   CredentialService,
   type ProxyRequest,
   type ProxyStreamRequest,
-  type ProxyStreamResponse,
-  ProxyStreamResponseSchema,
 } from "../../gen/keyturn/v1/credential_service_pb.js";
 import { bidi, type StreamCall } from "../call.ts";
 import { type Body, type ProxyDeps, proxied } from "./proxied.ts";
-import { fieldsOf, headOf } from "./proxy.ts";
+import { streamedChunk, streamedHead, streamedTrailers } from "./proxy-wire.ts";
 import { Replayable } from "./replayable.ts";
 
-type Send = (message: ProxyStreamResponse) => Promise<void>;
+/** Takes the bytes of a ProxyStreamResponse. */
+type Send = (message: Uint8Array) => Promise<void>;
 
 /** One call at the provider's API, both bodies passing through. */
 export function proxyStream(deps: ProxyDeps) {
@@ -24,22 +22,15 @@ export function proxyStream(deps: ProxyDeps) {
       const body = await bodyIn(parts);
       const wanted = { maxBodyBytes: undefined, untilBootMs: call.untilBootMs };
       const answer = await proxied(deps, request, call, body, wanted);
-      const say = (part: ProxyStreamResponse["part"]) => send(create(ProxyStreamResponseSchema, { part }));
       try {
-        await say({ case: "head", value: headOf(answer, new Uint8Array()) });
+        await send(streamedHead(answer));
         if (answer.body instanceof Uint8Array) {
-          if (answer.body.length > 0) await say({ case: "chunk", value: answer.body });
+          if (answer.body.length > 0) await send(streamedChunk(answer.body));
         } else {
-          for await (const value of answer.body) await say({ case: "chunk", value });
+          for await (const chunk of answer.body) await send(streamedChunk(chunk));
         }
         const trailers = answer.trailers();
-        if (trailers.length > 0) {
-          await send(
-            create(ProxyStreamResponseSchema, {
-              part: { case: "trailers", value: { fields: fieldsOf(trailers) } },
-            }),
-          );
-        }
+        if (trailers.length > 0) await send(streamedTrailers(trailers));
       } finally {
         answer.cancel();
       }

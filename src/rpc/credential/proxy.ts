@@ -1,15 +1,10 @@
-import { create } from "@bufbuild/protobuf";
 import { invalid } from "../../errors.ts";
-import {
-  CredentialService,
-  type ProxyRequest,
-  type ProxyResponse,
-  ProxyResponseSchema,
-} from "../../gen/keyturn/v1/credential_service_pb.js";
-import type { Forwarded, HttpFields } from "../../tokens/forwarding.ts";
+import { CredentialService, type ProxyRequest } from "../../gen/keyturn/v1/credential_service_pb.js";
 import { abortable, type StreamCall } from "../call.ts";
-import { rateLimitMessage } from "../rate-limit.ts";
 import { type ProxyDeps, proxied } from "./proxied.ts";
+import { proxyResponse } from "./proxy-wire.ts";
+
+const NOTHING = new Uint8Array();
 
 /** One call at the provider's API, request and answer whole. */
 export function proxy(deps: ProxyDeps) {
@@ -21,20 +16,6 @@ export function proxy(deps: ProxyDeps) {
       untilBootMs: Math.min(call.untilBootMs, deps.clock.boot() + deps.maxWaitMs),
     };
     const answer = await proxied(deps, request, call, { content, canBeSentAgain: () => true }, wanted);
-    return headOf(answer, answer.body instanceof Uint8Array ? answer.body : new Uint8Array());
+    return proxyResponse(answer, answer.body instanceof Uint8Array ? answer.body : NOTHING);
   });
-}
-
-/** A provider's answer as the message that callers get. */
-export function headOf({ status, headers, rateLimit }: Forwarded, body: Uint8Array): ProxyResponse {
-  return create(ProxyResponseSchema, {
-    status,
-    headers: fieldsOf(headers),
-    body,
-    ...(rateLimit === undefined ? {} : { rateLimit: rateLimitMessage(rateLimit) }),
-  });
-}
-
-export function fieldsOf(pairs: HttpFields): { readonly name: string; readonly value: string }[] {
-  return pairs.map(([name, value]) => ({ name, value }));
 }

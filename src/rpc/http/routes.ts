@@ -110,7 +110,7 @@ async function* streamed(
       if (message === END) return await outcome;
       offered = Promise.withResolvers();
       if (isOver) offered.resolve(END);
-      yield message;
+      yield message instanceof Uint8Array ? fromBinary(method.output, message) : message;
       const before = taken;
       taken = rendezvous();
       before.resolve();

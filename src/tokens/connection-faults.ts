@@ -34,6 +34,11 @@ export function grantFault(account: Account, grant: Exclude<Grant, { kind: "gran
       "The provider's answer was kept but its file does not map it; mend the file, then remap the account.",
       { metadata: { ...metadata, cause: "answer_not_mapped" } },
     );
+  if (grant.kind === "not_sent")
+    return new KeyturnError("PROVIDER_UNAVAILABLE", "The provider could not be asked; nothing was sent.", {
+      metadata: { ...metadata, cause: grant.cause },
+      retryAfterMs: 5_000,
+    });
   if (grant.kind !== "refused") return unavailable(metadata, grant.cause);
   const said = {
     ...metadata,
@@ -60,6 +65,15 @@ export function grantFault(account: Account, grant: Exclude<Grant, { kind: "gran
     case "transient":
       return unavailable(said, "transient");
   }
+}
+
+/** The provider has taken the code and failed since; what it still has to answer is asked again meanwhile. */
+export function unfinishedFault({ reason, metadata, retryAfterMs, rateLimit }: KeyturnError): KeyturnError {
+  return new KeyturnError(
+    reason,
+    "The provider took the code and has failed since; it is asked again, and the account is connected once it answers.",
+    { metadata: { ...metadata, authorization: "continues" }, retryAfterMs, rateLimit },
+  );
 }
 
 /** Why a customer's secret mints no token. */

@@ -1,41 +1,38 @@
-import { isReason } from "../errors.ts";
 import { type Account, DEFAULT_SLOT } from "./account.ts";
 import { answerFromBytes, type KeptAnswer } from "./answer.ts";
-import type { ConnectedWriter } from "./connected.ts";
+import { type CodeExchanges, generationOf } from "./code-exchanges.ts";
 import type { ConnectionSubjects } from "./connection-subjects.ts";
 import { answerContext } from "./contexts.ts";
-import { introduced } from "./introducing.ts";
-import type { JournalEntry } from "./journal.ts";
+import type { Exchanges } from "./exchanges.ts";
+import type { Journal, JournalEntry } from "./journal.ts";
 import { mayPass } from "./patience.ts";
 import { key } from "./records.ts";
-import { type Redeeming, type Redemption, Rooms } from "./redemption.ts";
+import type { Redeeming } from "./redemption.ts";
 import type { Actor } from "./sealing.ts";
 import { Secret } from "./secret.ts";
 import type { World } from "./world.ts";
 
-/** What connections are made with. */
-export interface ConnectionParts {
+/** What kept answers become accounts with. */
+export interface ConnectionReplayParts {
   readonly world: World;
   readonly subjects: ConnectionSubjects;
-  readonly redemption: Redemption;
-  readonly writer: ConnectedWriter;
-  /** Aborts when what is not saved by then is left to the next start. */
-  readonly gone: AbortSignal;
+  readonly codes: CodeExchanges;
+  readonly exchanges: Exchanges;
 }
 
-/** Answers to codes that an earlier life of this process left behind. */
+/** Answers to codes that an earlier life of this process, or an instance that is gone, left behind. */
 export class ConnectionReplay {
-  readonly #parts: ConnectionParts;
+  readonly #parts: ConnectionReplayParts;
 
-  constructor(parts: ConnectionParts) {
+  constructor(parts: ConnectionReplayParts) {
     this.#parts = parts;
   }
 
   /**
-   * The kept answers of one exchange that an earlier life did not store. One that the account has moved on from is
-   * dropped; true when it is settled, false when it stays in the journal.
+   * The kept answers of one exchange. One that the account has moved on from is dropped; true when it is settled, false
+   * when it stays in the journal, to be gone on with in the background where that is this process's own.
    */
-  async exchange(kept: readonly JournalEntry[], actor: Actor): Promise<boolean> {
+  async exchange(kept: readonly JournalEntry[], journal: Journal, actor: Actor): Promise<boolean> {
     const { world } = this.#parts;
     const [entry] = kept;
     if (entry === undefined) return true;
@@ -43,14 +40,16 @@ export class ConnectionReplay {
     const at = key("account", accountId);
     const account = (await world.store.read([at])).get(at)?.value;
     const isCurrent = account?.incarnation === entry.incarnation && generationOf(account) === generation;
-    if (account === undefined || !isCurrent) {
-      await world.journal.remove(attemptId);
+    // Without the first answer those after it are of no use.
+    if (account === undefined || !isCurrent || (entry.step ?? 0) !== 0) {
+      await journal.remove(attemptId);
       return true;
     }
     const opened: Buffer[] = [];
     try {
       for (const each of kept) opened.push(await world.sealer.open(answerContext(each), each.sealed, actor));
-      return await this.#resume(account, entry, opened.map(answerFromBytes), actor);
+      const redeeming = await this.#redeeming(account, kept, opened.map(answerFromBytes), actor);
+      return await this.#resume(redeeming, journal, actor);
     } catch (error) {
       if (mayPass(error)) throw error;
       // The start goes on without it; a mended file or a later start may still make something of it.
@@ -61,49 +60,38 @@ export class ConnectionReplay {
     }
   }
 
-  async #resume(
-    account: Account,
-    { attemptId, generation }: JournalEntry,
-    answers: readonly KeptAnswer[],
-    actor: Actor,
-  ): Promise<boolean> {
-    const { world, redemption, writer, gone } = this.#parts;
-    const redeeming = await this.#kept(account, { attemptId, generation }, answers, actor);
-    const steps = world.consents.steps(account.provider);
-    const rooms = new Rooms();
-    try {
-      await redemption.prepare(rooms, { account, attemptId, generation, from: answers.length, steps });
-    } catch (error) {
-      rooms.discard();
-      throw error;
+  async #resume(redeeming: Redeeming, journal: Journal, actor: Actor): Promise<boolean> {
+    const { world, codes, exchanges } = this.#parts;
+    const { attemptId } = redeeming;
+    const about = { account_id: redeeming.context.account.id };
+    const progress = await exchanges.track(attemptId, () => codes.resume(redeeming, actor));
+    if (progress.kind === "over") world.report("kept connection refused", about, progress.fault);
+    if (progress.kind === "stored" || progress.kind === "over") {
+      await journal.remove(attemptId);
+      return true;
     }
-    const { grant } = await redemption.run(redeeming, rooms, Number.POSITIVE_INFINITY);
-    if (grant.kind === "unmapped") return false;
-    if (grant.kind === "granted") {
-      const only = (now: Account) => generationOf(now) === generation;
-      try {
-        const connected = await introduced(world, redeeming.context, grant, redeeming.note, gone);
-        await writer.write(account, connected, actor, { only });
-      } catch (error) {
-        if (!isDecided(error)) throw error;
-        world.report("kept connection refused", { account_id: account.id }, error);
-      }
-    }
-    await world.journal.remove(attemptId);
-    return true;
+    // Another instance's stays where it is, whole.
+    if (journal !== world.journal) await world.journal.remove(attemptId);
+    else if (progress.kind === "unfinished")
+      void exchanges
+        .track(attemptId, () => codes.goOn(progress.redeeming, progress.fault, actor))
+        .catch((error: unknown) => world.report("kept connection not stored", about, error));
+    return false;
   }
 
-  async #kept(
+  async #redeeming(
     account: Account,
-    of: Pick<Redeeming, "attemptId" | "generation">,
+    kept: readonly JournalEntry[],
     answers: readonly KeptAnswer[],
     actor: Actor,
   ): Promise<Redeeming> {
     const { subjects } = this.#parts;
     const nothing = { redirectUri: "", scopes: [], fields: {}, allowIdentityChange: false };
     const note = answers.find((answer) => answer.note !== undefined)?.note ?? nothing;
+    const [first, last] = [kept[0], kept.at(-1)];
     return {
-      ...of,
+      attemptId: first?.attemptId ?? "",
+      generation: first?.generation ?? 0,
       context: {
         account: { ...account, fields: { ...account.fields, ...note.fields } },
         slot: DEFAULT_SLOT,
@@ -114,16 +102,8 @@ export class ConnectionReplay {
       code: { code: new Secret(""), redirectUri: note.redirectUri, codeVerifier: undefined, state: "" },
       note,
       answers,
+      kept: (last?.step ?? 0) + 1,
+      isResumed: true,
     };
   }
-}
-
-/** Moves with whatever token of the account is stored: what a crash has left is not stored over something newer. */
-export function generationOf(account: Account): number {
-  return Object.values(account.slots).reduce((sum, slot) => sum + slot.generation, 0);
-}
-
-/** Trying again would come to the same. */
-function isDecided(error: unknown): boolean {
-  return isReason(error, "IDENTITY_MISMATCH", "ACCOUNT_NOT_FOUND", "INVALID_REQUEST");
 }

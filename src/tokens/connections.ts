@@ -1,7 +1,7 @@
-import { invalid, isReason, KeyturnError, withMetadata } from "../errors.ts";
+import { invalid, KeyturnError, withMetadata } from "../errors.ts";
 import { type Account, DEFAULT_SLOT } from "./account.ts";
 import type { Accounts } from "./accounts.ts";
-import { type Admission, type Admitted, brokenOff, type Ending } from "./admission.ts";
+import type { Admission, Admitted } from "./admission.ts";
 import {
   AUTHORIZATION_TTL_MS,
   Authorizations,
@@ -10,27 +10,28 @@ import {
   stateInvalid,
 } from "./authorizations.ts";
 import { requireCallbackOf, stateOf } from "./callback-url.ts";
+import { type Begun, CodeExchanges, generationOf, stillOpen } from "./code-exchanges.ts";
 import { ConnectedWriter } from "./connected.ts";
-import { grantFault, replyFault } from "./connection-faults.ts";
-import { ConnectionReplay, generationOf } from "./connection-replay.ts";
+import { replyFault, unfinishedFault } from "./connection-faults.ts";
+import { ConnectionReplay } from "./connection-replay.ts";
 import { ConnectionSubjects, type Permit, requireUsable, type Wanted } from "./connection-subjects.ts";
-import type { Grant } from "./consent.ts";
 import { Draft, slotEvent } from "./draft.ts";
 import type { Exchanges } from "./exchanges.ts";
-import { introduced } from "./introducing.ts";
-import type { JournalEntry } from "./journal.ts";
+import type { Journal, JournalEntry } from "./journal.ts";
 import type { Known } from "./known.ts";
 import { STORE_PATIENCE_MS } from "./limits.ts";
 import { Minting } from "./minting.ts";
-import { mayPass, patiently } from "./patience.ts";
 import { key } from "./records.ts";
-import { type Redeemed, type Redeeming, Redemption, Rooms } from "./redemption.ts";
+import { type Redeeming, Redemption, Rooms } from "./redemption.ts";
 import type { Actor } from "./sealing.ts";
 import { Secret } from "./secret.ts";
 import { SecretConnections, type WantedWithSecret } from "./secret-connections.ts";
 import { settle } from "./settle.ts";
 import type { Revocation } from "./vendor.ts";
 import type { World } from "./world.ts";
+
+/** How long somebody before a browser waits for a provider that fails half-way. */
+const UNFINISHED_PATIENCE_MS = 10_000;
 
 export interface WantedAuthorization extends Wanted {
   readonly scopes: readonly string[];
@@ -70,7 +71,7 @@ export class Connections {
   readonly #admission: Admission;
   readonly #subjects: ConnectionSubjects;
   readonly #redemption: Redemption;
-  readonly #writer: ConnectedWriter;
+  readonly #codes: CodeExchanges;
   readonly #secrets: SecretConnections;
   readonly #replay: ConnectionReplay;
 
@@ -80,16 +81,15 @@ export class Connections {
     this.#accounts = accounts;
     this.#admission = admission;
     this.#authorizations = new Authorizations(world);
-    const subjects = new ConnectionSubjects(world);
-    const redemption = new Redemption(world, () => exchanges.isStopping);
+    this.#subjects = new ConnectionSubjects(world);
+    this.#redemption = new Redemption(world, () => exchanges.isStopping);
+    const [authorizations, redemption, subjects] = [this.#authorizations, this.#redemption, this.#subjects];
     const writer = new ConnectedWriter(world, known);
-    const { gone } = exchanges;
-    this.#subjects = subjects;
-    this.#redemption = redemption;
-    this.#writer = writer;
+    const codes = new CodeExchanges({ world, admission, authorizations, redemption, writer, exchanges });
     const minting = new Minting(world, admission);
-    this.#secrets = new SecretConnections({ world, subjects, writer, minting, gone });
-    this.#replay = new ConnectionReplay({ world, subjects, redemption, writer, gone });
+    this.#codes = codes;
+    this.#secrets = new SecretConnections({ world, subjects, writer, minting, gone: exchanges.gone });
+    this.#replay = new ConnectionReplay({ world, subjects, codes, exchanges });
   }
 
   /** Where to send the customer's browser. An account that exists is left as it is. */
@@ -219,62 +219,37 @@ export class Connections {
         allowIdentityChange,
       },
       answers: [],
+      kept: 0,
+      isResumed: false,
     };
-    // From here on no caller's deadline ends it.
-    return this.#exchanges.track(attemptId, async () => {
-      const grant = await this.#redeemed(redeeming, rooms, found, admitted);
-      return this.#store(redeeming, grant, actor);
-    });
+    return this.#exchanged(redeeming, { found, admitted, rooms }, who.untilBootMs, actor);
   }
 
-  /** The code's exchange, and what it says of its client. One of which nothing has left may be completed again. */
-  async #redeemed(
+  /** From here on no caller's deadline ends it, and one whose provider fails half-way outlives its caller. */
+  async #exchanged(
     redeeming: Redeeming,
-    rooms: Rooms,
-    found: Found,
-    admitted: Admitted,
-  ): Promise<Extract<Grant, { kind: "granted" }>> {
-    const { sendUntilMs } = admitted;
-    const reopen = () => this.#authorizations.restore(found, admitted.view);
-    let redeemed: Redeemed;
-    try {
-      redeemed = await this.#redemption.run(redeeming, rooms, sendUntilMs);
-    } catch (error) {
-      await this.#admission.leave(admitted, brokenOff(error));
-      await reopen();
-      throw stillOpen(error);
-    }
-    const { grant, answers } = redeemed;
-    const isUnsent = grant.kind === "not_sent" && answers.length === 0;
-    const isOurs = this.#exchanges.isStopping || this.#world.clock.boot() >= sendUntilMs;
-    await this.#admission.leave(admitted, isUnsent && isOurs ? { kind: "withdrawn" } : endingOf(grant));
-    if (grant.kind === "granted") return grant;
-    const fault = grantFault(redeeming.context.account, grant);
-    if (isUnsent) {
-      await reopen();
-      throw stillOpen(fault);
-    }
-    // An answer that the file does not map is kept for a better file.
-    if (grant.kind !== "unmapped") await this.#world.journal.remove(redeeming.attemptId);
-    throw fault;
-  }
-
-  async #store(
-    { attemptId, context, note }: Redeeming,
-    grant: Extract<Grant, { kind: "granted" }>,
+    begun: Omit<Begun, "onUnfinished">,
+    untilBootMs: number,
     actor: Actor,
   ): Promise<Account> {
-    const { clock, journal } = this.#world;
-    const { gone } = this.#exchanges;
+    const { clock, report } = this.#world;
+    const { attemptId, context } = redeeming;
+    const late = Promise.withResolvers<never>();
+    const done = new AbortController();
+    const onUnfinished = (fault: KeyturnError) => {
+      const waitMs = Math.min(UNFINISHED_PATIENCE_MS, untilBootMs - clock.boot());
+      const giveUp = () => late.reject(unfinishedFault(fault));
+      void clock.sleep(Math.max(0, waitMs), done.signal).then(giveUp, () => undefined);
+    };
+    const work = this.#exchanges
+      .track(attemptId, () => this.#codes.begin(redeeming, { ...begun, onUnfinished }, actor))
+      .finally(() => done.abort());
     try {
-      const connected = await introduced(this.#world, context, grant, note, gone);
-      // The answer is kept and the code is spent, so the store and the KEK are waited for.
-      const entry = await patiently(clock, gone, () => this.#writer.write(context.account, connected, actor));
-      await journal.remove(attemptId);
-      return entry?.value ?? context.account;
+      return await Promise.race([work, late.promise]);
     } catch (error) {
-      // What has been decided for good is not tried again at the next start.
-      if (error instanceof KeyturnError && error.reason !== "SHUTTING_DOWN") await journal.remove(attemptId);
+      work.catch((failure: unknown) => {
+        if (failure !== error) report("connection not finished", { account_id: context.account.id }, failure);
+      });
       throw error;
     }
   }
@@ -294,21 +269,10 @@ export class Connections {
     return this.#secrets.connect(wanted, permit, actor);
   }
 
-  /** Kept answers of one exchange; false when they stay in the journal. Rejects while store or KEK is away. */
-  replay(kept: readonly JournalEntry[], actor: Actor): Promise<boolean> {
-    return this.#replay.exchange(kept, actor);
+  /** Kept answers of one exchange; false when they stay in `journal`. Rejects while store or KEK is away. */
+  replay(kept: readonly JournalEntry[], journal: Journal, actor: Actor): Promise<boolean> {
+    return this.#replay.exchange(kept, journal, actor);
   }
-}
-
-/** The redirect may be completed again: nothing of it has been spent. */
-function stillOpen(error: unknown): unknown {
-  const isOpen =
-    error instanceof KeyturnError && !isReason(error, "AUTHORIZATION_STATE_INVALID") && !mayPass(error);
-  return isOpen ? withMetadata(error, { authorization: "open" }) : error;
-}
-
-function endingOf(grant: Grant): Ending {
-  return grant.kind === "more" ? { kind: "withdrawn" } : grant;
 }
 
 function secretOf(text: string | undefined): Secret | undefined {

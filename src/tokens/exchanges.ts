@@ -62,8 +62,8 @@ export class Exchanges {
   readonly #underway = new Set<string>();
   readonly #running = new Set<Promise<unknown>>();
   readonly #reverting = new Set<string>();
+  readonly #stopping = new AbortController();
   readonly #gone = new AbortController();
-  #stopping = false;
 
   constructor(world: World, known: Known) {
     this.#world = world;
@@ -72,7 +72,12 @@ export class Exchanges {
   }
 
   get isStopping(): boolean {
-    return this.#stopping;
+    return this.#stopping.signal.aborted;
+  }
+
+  /** Aborts, with SHUTTING_DOWN, when nothing more is to be sent. */
+  get stopping(): AbortSignal {
+    return this.#stopping.signal;
   }
 
   get concluder(): Concluder {
@@ -165,7 +170,7 @@ export class Exchanges {
   async #exchange(underway: Underway, answers: RawAnswer[], ear: AbortSignal): Promise<Outcome> {
     const { context, ready, sendUntilMs } = underway;
     const { clock } = this.#world;
-    const first = await this.#send(underway, [], ear, () => !this.#stopping && clock.boot() < sendUntilMs);
+    const first = await this.#send(underway, [], ear, () => !this.isStopping && clock.boot() < sendUntilMs);
     if (first.kind === "unknown") return { ...first, httpStatus: undefined };
     if (first.kind === "not_sent") return this.#notSent(underway, first.cause);
     let newest = first.answer;
@@ -216,7 +221,7 @@ export class Exchanges {
   }
 
   #notSent({ sendUntilMs }: Underway, cause: string): Outcome {
-    const ours = this.#stopping || this.#world.clock.boot() >= sendUntilMs;
+    const ours = this.isStopping || this.#world.clock.boot() >= sendUntilMs;
     return ours ? { kind: "withdrawn", cause } : { kind: "not_sent", cause };
   }
 
@@ -402,7 +407,7 @@ export class Exchanges {
 
   /** From now on nothing is sent. */
   refuseNew(): void {
-    this.#stopping = true;
+    this.#stopping.abort(shuttingDown());
   }
 
   async #settled(): Promise<void> {
@@ -411,12 +416,16 @@ export class Exchanges {
 
   /** Resolves when everything on its way is written down, or after `limitMs`; returns the attempts left open. */
   async stop(limitMs: number): Promise<readonly string[]> {
-    this.#stopping = true;
+    this.#stopping.abort(shuttingDown());
     const timer = new AbortController();
     void this.#settled().then(() => timer.abort());
     await this.#world.clock.sleep(limitMs, timer.signal).catch(() => undefined);
     const left = [...this.#underway];
-    this.#gone.abort(new KeyturnError("SHUTTING_DOWN", "This sidecar is shutting down."));
+    this.#gone.abort(shuttingDown());
     return left;
   }
+}
+
+function shuttingDown(): KeyturnError {
+  return new KeyturnError("SHUTTING_DOWN", "This sidecar is shutting down.");
 }

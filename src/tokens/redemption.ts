@@ -27,7 +27,12 @@ export interface Redeeming {
   readonly context: VendorContext;
   readonly code: CodeGrant;
   readonly note: Note;
+  /** The good ones, in order; those of an earlier life that failed may be among them. */
   readonly answers: readonly RawAnswer[];
+  /** How many answers have been kept, those that failed included. */
+  readonly kept: number;
+  /** It has outlived whoever waited for it. */
+  readonly isResumed: boolean;
 }
 
 /** Whose answers room is made for. */
@@ -38,10 +43,9 @@ export interface Preparing extends Pick<Redeeming, "attemptId" | "generation"> {
   readonly steps: number;
 }
 
-/** What an exchange has come to, and the answers that came. */
-export interface Redeemed {
+/** What an exchange has come to, and the answers that lead there. */
+export interface Redeemed extends Pick<Redeeming, "answers" | "kept"> {
   readonly grant: Grant;
-  readonly answers: readonly RawAnswer[];
 }
 
 /** Room for one answer: the data key wrapped, the place on the disk taken. */
@@ -86,31 +90,46 @@ export class Redemption {
       () => ear.abort(),
       () => undefined,
     );
-    const answers = [...redeeming.answers];
-    const go = () => answers.length > 0 || (!this.#isStopping() && clock.boot() < sendUntilMs);
     try {
-      for (;;) {
-        const grant = await this.read({ ...redeeming, answers });
-        if (grant.kind !== "more") return { grant, answers };
-        const sent = await this.#send(redeeming, answers, go, ear.signal);
-        if (sent.kind !== "answer") return { grant: sent, answers };
-        await this.#keep(redeeming, sent.answer, answers.length, rooms);
-        answers.push(sent.answer);
+      let at = await this.read(redeeming);
+      const go = () => at.answers.length > 0 || (!this.#isStopping() && clock.boot() < sendUntilMs);
+      while (at.grant.kind === "more") {
+        const sent = await this.#send(redeeming, at.answers, go, ear.signal);
+        if (sent.kind !== "answer") return { ...at, grant: sent };
+        await this.#keep(redeeming, sent.answer, at.kept, rooms);
+        at = await this.#with(redeeming, { ...at, kept: at.kept + 1 }, sent.answer);
+        // One that failed does not count: what was good before it is gone on from.
+        if (isFailure(at.grant)) break;
       }
+      return at;
     } finally {
       heard.abort();
       rooms.discard();
     }
   }
 
-  /** Without an answer, the exchange has still to be sent. */
-  async read({ context, code, note, answers }: Redeeming): Promise<Grant> {
-    if (answers.length === 0) return { kind: "more" };
+  /** What the answers there are come to; `more`: there is something to be sent. */
+  async read(redeeming: Redeeming): Promise<Redeemed> {
+    const { kept } = redeeming;
+    let at: Redeemed = { grant: { kind: "more" }, answers: [], kept };
+    for (const answer of redeeming.answers) {
+      const next = await this.#with(redeeming, at, answer);
+      if (isFailure(next.grant) && at.answers.length > 0) continue;
+      at = next;
+      if (at.grant.kind !== "more") return at;
+    }
+    return at;
+  }
+
+  async #with(redeeming: Redeeming, { answers, kept }: Redeemed, answer: RawAnswer): Promise<Redeemed> {
+    const { context, code, note } = redeeming;
+    const all = [...answers, answer];
     try {
-      return await this.#world.consents.grant(context, code, note.scopes, answers);
+      const grant = await this.#world.consents.grant(context, code, note.scopes, all);
+      return { grant, answers: isFailure(grant) ? answers : all, kept };
     } catch (error) {
       this.#world.report("answer not read", { account_id: context.account.id }, error);
-      return { kind: "unmapped", cause: "interpretation_failed" };
+      return { grant: { kind: "unmapped", cause: "interpretation_failed" }, answers: all, kept };
     }
   }
 
@@ -154,6 +173,11 @@ export class Redemption {
       plain.fill(0);
     }
   }
+}
+
+/** The newest answer is of no use. */
+function isFailure(grant: Grant): boolean {
+  return grant.kind === "refused" || grant.kind === "unknown" || grant.kind === "not_sent";
 }
 
 /** Rooms that have not been used yet. */

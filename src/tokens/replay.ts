@@ -121,7 +121,8 @@ export class Replay {
   /** Settles the kept answers of one exchange. Idempotent: incarnation and generation decide. */
   async #exchange(kept: Kept, actor: Actor, journal = this.#world.journal): Promise<Replayed> {
     const [entry] = kept;
-    if (entry.connection) return (await this.#connections.replay(kept, actor)) ? "settled" : "unmapped";
+    if (entry.connection)
+      return (await this.#connections.replay(kept, journal, actor)) ? "settled" : "unmapped";
     const slot = { accountId: entry.accountId, slot: entry.slot };
     const client = clientKeyOf(entry);
     const snapshot = snapshotOf(slot, client, await this.#world.store.read(snapshotReads(slot, client)));

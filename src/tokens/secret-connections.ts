@@ -1,7 +1,6 @@
 import { KeyturnError } from "../errors.ts";
 import { type Account, DEFAULT_SLOT } from "./account.ts";
 import type { ConnectedWriter } from "./connected.ts";
-import type { ConnectionParts } from "./connection-replay.ts";
 import { type ConnectionSubjects, type Permit, requireUsable, type Wanted } from "./connection-subjects.ts";
 import { heldAs } from "./held-as.ts";
 import { introduced } from "./introducing.ts";
@@ -27,7 +26,14 @@ interface Verified {
 }
 
 /** What secrets are connected with. */
-export type SecretConnectionParts = Omit<ConnectionParts, "redemption"> & { readonly minting: Minting };
+export interface SecretConnectionParts {
+  readonly world: World;
+  readonly subjects: ConnectionSubjects;
+  readonly writer: ConnectedWriter;
+  readonly minting: Minting;
+  /** Ends the waiting between tries. */
+  readonly gone: AbortSignal;
+}
 
 /** Accounts of customers who hand in a secret. */
 export class SecretConnections {

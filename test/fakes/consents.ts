@@ -22,7 +22,7 @@ export type CodeReply =
       readonly slots?: readonly string[];
     }
   | ({ readonly kind: "refuse" } & Partial<Omit<Refusal, "kind">>)
-  | { readonly kind: "unmapped" | "reset" | "unreachable" };
+  | { readonly kind: "unmapped" | "reset" | "unreachable" | "silence" | "broken" };
 
 const REFUSED: Omit<Refusal, "kind"> = {
   class: "reauth",
@@ -34,6 +34,10 @@ const REFUSED: Omit<Refusal, "kind"> = {
   clientFault: false,
 };
 
+function replyIn({ body }: RawAnswer): CodeReply & { readonly of: string } {
+  return JSON.parse(Buffer.from(body).toString("utf8"));
+}
+
 /** Consents that come out as they are told. The code `c` becomes the tokens `at-c` and `rt-c`. */
 export class FakeConsents implements Consents {
   readonly #time: VirtualTime;
@@ -41,6 +45,11 @@ export class FakeConsents implements Consents {
   readonly redeemed: { readonly code: string; readonly verifier: string | undefined }[] = [];
   readonly next: CodeReply[] = [];
   always: CodeReply = { kind: "grant" };
+  /** A good answer to a code asks for one more request; these are what such requests come to, then `always`. */
+  hasLogin = false;
+  readonly logins: CodeReply[] = [];
+  /** How many answers had come before each request. */
+  readonly before: number[] = [];
   introduction: Introduction = { kind: "introduced", fields: {}, subject: undefined };
   introductions = 0;
   afterMs = 50;
@@ -66,25 +75,33 @@ export class FakeConsents implements Consents {
   }
 
   steps(): number {
-    return 1;
+    return this.hasLogin ? 2 : 1;
   }
 
   async redeem(
     _context: VendorContext,
     { code, codeVerifier }: CodeGrant,
     go: () => boolean,
+    ear: AbortSignal,
+    before: readonly RawAnswer[],
   ): Promise<SendResult> {
     if (!go()) return { kind: "not_sent", cause: "withdrawn" };
-    const reply = this.next.shift() ?? this.always;
-    this.redeemed.push({ code: code.reveal(), verifier: codeVerifier?.reveal() });
+    const isLogin = before.length > 0;
+    const reply = (isLogin ? this.logins : this.next).shift() ?? this.always;
+    this.before.push(before.length);
+    if (!isLogin) this.redeemed.push({ code: code.reveal(), verifier: codeVerifier?.reveal() });
     const requestedAtMs = this.#nowMs();
     this.inFlight += 1;
     this.mostInFlight = Math.max(this.mostInFlight, this.inFlight);
-    await new Promise<void>((resolve) => this.#time.after(this.afterMs, resolve));
+    const isHeard = await new Promise<boolean>((resolve) => {
+      ear.addEventListener("abort", () => resolve(false), { once: true });
+      if (reply.kind !== "silence") this.#time.after(this.afterMs, () => resolve(true));
+    });
     this.inFlight -= 1;
+    if (!isHeard) return { kind: "unknown", cause: "timeout" };
     if (reply.kind === "unreachable") return { kind: "not_sent", cause: "connect_refused" };
     if (reply.kind === "reset") return { kind: "unknown", cause: "reset" };
-    const body = Buffer.from(JSON.stringify({ ...reply, of: code.reveal() }));
+    const body = Buffer.from(JSON.stringify({ ...reply, of: isLogin ? "login" : code.reveal() }));
     const times = { requestedAtMs, receivedAtMs: this.#nowMs() };
     return { kind: "answer", answer: { status: 200, headers: [], body, ...times } };
   }
@@ -95,19 +112,23 @@ export class FakeConsents implements Consents {
     scopes: readonly string[],
     answers: readonly RawAnswer[],
   ): Promise<Grant> {
-    const [answer] = answers;
-    const reply: CodeReply & { readonly of: string } = JSON.parse(
-      Buffer.from(answer?.body ?? "").toString("utf8"),
-    );
-    if (reply.kind === "unmapped") return { kind: "unmapped", cause: "no_access_token" };
-    if (reply.kind === "refuse") return { ...REFUSED, ...reply, kind: "refused" };
-    if (reply.kind !== "grant") return { kind: "unknown", cause: "unparseable_answer" };
-    const issuedAtMs = answer?.requestedAtMs ?? 0;
-    const made = oauth(`at-${reply.of}`, `rt-${reply.of}`, issuedAtMs, issuedAtMs + 3_600_000);
+    const replies = answers.map(replyIn);
+    for (const reply of replies) {
+      if (reply.kind === "unmapped") return { kind: "unmapped", cause: "no_access_token" };
+      if (reply.kind === "refuse") return { ...REFUSED, ...reply, kind: "refused" };
+      if (reply.kind !== "grant") return { kind: "unknown", cause: "status_500" };
+    }
+    if (replies.length < this.steps()) return { kind: "more" };
+    const [first] = replies;
+    const last = replies.at(-1);
+    if (first?.kind !== "grant" || last === undefined) return { kind: "unmapped", cause: "no_answer" };
+    const issuedAtMs = answers[0]?.requestedAtMs ?? 0;
+    const name = first === last ? first.of : `${first.of}-${last.of}`;
+    const made = oauth(`at-${name}`, `rt-${first.of}`, issuedAtMs, issuedAtMs + 3_600_000);
     const credential: Credential =
-      made.kind === "oauth" ? { ...made, scopes: reply.scope?.split(" ") ?? scopes } : made;
-    const credentials = new Map((reply.slots ?? ["default"]).map((slot) => [slot, credential]));
-    return { kind: "granted", credentials, fields: reply.fields ?? {}, subject: reply.subject };
+      made.kind === "oauth" ? { ...made, scopes: first.scope?.split(" ") ?? scopes } : made;
+    const credentials = new Map((first.slots ?? ["default"]).map((slot) => [slot, credential]));
+    return { kind: "granted", credentials, fields: first.fields ?? {}, subject: first.subject };
   }
 
   async introduce(): Promise<Introduction> {

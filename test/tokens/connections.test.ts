@@ -176,7 +176,7 @@ describe("an authorization's answer", () => {
     expect(await stage.journal.entries()).toEqual([]);
   });
 
-  it("does not keep the sidecar from starting when nothing can be made of it", async () => {
+  it("does not keep the sidecar from starting when nothing can be made of it yet", async () => {
     const { stage } = await answeredWithoutStore();
     stage.kill();
     stage.storeTrouble.end();
@@ -184,10 +184,10 @@ describe("an authorization's answer", () => {
     stage.consents.introduction = { kind: "failed", cause: "status_503" };
     await stage.start();
     expect(await stage.ask("a")).toMatchObject({ reason: "ACCOUNT_PENDING" });
-    expect(stage.reports).toContain("kept connection not stored");
     stage.consents.introduction = { kind: "introduced", fields: {}, subject: undefined };
-    expect(await stage.heart.replay.remap({ accountId: "a", slot: "default" }, ACTOR)).toBe("settled");
+    await stage.pass(MINUTE_MS);
     expect(await stage.ask("a")).toMatchObject({ token: "at-c" });
+    expect(await stage.journal.entries()).toEqual([]);
   });
 
   it("that its file does not map is kept for a better one", async () => {
@@ -314,12 +314,24 @@ describe("what is asked after a connection", () => {
     expect(stage.account("a")).toMatchObject({ fields: { site: "s-1" }, externalSubject: "bob" });
   });
 
-  it("stores nothing when the provider goes on failing, or when the customer has to choose", async () => {
+  it("is asked on when the provider goes on failing, as its caller is told", async () => {
     const stage = await Stage.open();
     stage.consents.introduction = { kind: "failed", cause: "status_503" };
-    expect(await outcome(stage, complete(stage, await start(stage)))).toBe(
-      "PROVIDER_UNAVAILABLE after_connect_status_503",
-    );
+    const work = complete(stage, await start(stage));
+    await expect(stage.within(MINUTE_MS, work)).rejects.toMatchObject({
+      reason: "PROVIDER_UNAVAILABLE",
+      metadata: { cause: "after_connect_status_503", authorization: "continues" },
+    });
+    expect(await stage.ask("a")).toMatchObject({ reason: "ACCOUNT_PENDING" });
+    stage.consents.introduction = { kind: "introduced", fields: { site: "s-1" }, subject: "bob" };
+    await stage.pass(MINUTE_MS);
+    expect(await stage.ask("a")).toMatchObject({ token: "at-c" });
+    expect(stage.account("a")).toMatchObject({ fields: { site: "s-1" }, externalSubject: "bob" });
+    expect(await stage.journal.entries()).toEqual([]);
+  });
+
+  it("stores nothing when the customer has to choose", async () => {
+    const stage = await Stage.open();
     const choices = [
       { value: "1", title: "North" },
       { value: "2", title: "" },

@@ -161,7 +161,7 @@ export class Stage {
         url: (request) => this.consents.url(request),
         reply: (provider, query) => this.consents.reply(provider, query),
         steps: () => this.consents.steps(),
-        redeem: (context, code, go) => life.hear(this.consents.redeem(context, code, go)),
+        redeem: (...of) => life.hear(this.consents.redeem(...of)),
         grant: (...of) => life.hear(this.consents.grant(...of)),
         introduce: () => life.hear(this.consents.introduce()),
         credential: (...of) => this.consents.credential(...of),

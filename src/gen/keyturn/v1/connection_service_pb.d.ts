@@ -368,13 +368,16 @@ export declare const ConnectionService: GenService<{
    * exchange goes on when the caller gives up waiting. It obeys the OAuth client's hold, fault, cool-down and caps as a
    * refresh does, and goes before those; with no room within ten seconds it is PROVIDER_RATE_LIMITED, cause `budget`.
    * A state is used once, whatever comes of it, unless nothing has been sent: then the metadata has `authorization` =
-   * `open`, and the same redirect may be completed again within its ten minutes.
+   * `open`, and the same redirect may be completed again within its ten minutes. When the provider takes the code and fails
+   * at what has to be asked after it, that is asked on for up to an hour, across restarts: after ten seconds the caller gets
+   * the provider's failure with `authorization` = `continues`, and the account is PENDING until it is answered.
    *
    * Errors: INVALID_ARGUMENT (AUTHORIZATION_STATE_INVALID: unknown, expired or used state, another browser, caller or
    * redirect address, another authorization server's iss; cause says which), PERMISSION_DENIED (AUTHORIZATION_DENIED: by
    * the customer or the provider, provider_code says how), FAILED_PRECONDITION (IDENTITY_MISMATCH: the account belongs to
    * somebody else at the vendor; CLIENT_MISCONFIGURED, CLIENT_ON_HOLD), RESOURCE_EXHAUSTED (PROVIDER_RATE_LIMITED),
-   * NOT_FOUND (ACCOUNT_NOT_FOUND: deleted meanwhile), UNAVAILABLE (PROVIDER_UNAVAILABLE: start again unless it is open).
+   * NOT_FOUND (ACCOUNT_NOT_FOUND: deleted meanwhile), UNAVAILABLE (PROVIDER_UNAVAILABLE: start again,
+   * unless it is open or continues).
    *
    * @generated from rpc keyturn.v1.ConnectionService.CompleteAuthorization
    */

@@ -8,7 +8,7 @@ export interface Clock {
   now(): number;
   /** Milliseconds since the machine booted, suspend included. Never goes back; for every deadline and every lock. */
   boot(): number;
-  /** Resolves after `ms`; rejects with the signal's reason when it aborts first. */
+  /** Resolves after `ms`, never earlier by the boot clock; rejects with the signal's reason when it aborts first. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
@@ -58,12 +58,17 @@ function readBootMs(): () => number {
 
 /** The machine's own clocks. */
 export function systemClock(): Clock {
+  const boot = bootClock({ wallMs: Date.now, runningMs: () => performance.now(), bootMs: readBootMs() });
   return {
     now: () => Date.now(),
-    boot: bootClock({ wallMs: Date.now, runningMs: () => performance.now(), bootMs: readBootMs() }),
+    boot,
     async sleep(ms, signal) {
-      for (let left = ms; left > 0; left -= MAX_TIMER_MS) {
-        await delay(Math.min(left, MAX_TIMER_MS), undefined, signal === undefined ? {} : { signal });
+      if (!(ms > 0)) return;
+      // Timers count whole milliseconds and may fire one early: whoever sleeps until a time finds that it has come.
+      const untilMs = boot() + ms;
+      for (let leftMs = ms; leftMs > 0; leftMs = untilMs - boot()) {
+        const timerMs = Math.min(Math.ceil(leftMs), MAX_TIMER_MS);
+        await delay(timerMs, undefined, signal === undefined ? {} : { signal });
       }
     },
   };

@@ -19,3 +19,12 @@ it("does not sleep at all for no time", async () => {
   await systemClock().sleep(0);
   await systemClock().sleep(-1);
 });
+
+it("never ends a sleep before its time, by the boot clock", async () => {
+  const clock = systemClock();
+  for (let n = 0; n < 200; n += 1) {
+    const untilMs = clock.boot() + n / 100;
+    await clock.sleep(untilMs - clock.boot());
+    expect(clock.boot()).toBeGreaterThanOrEqual(untilMs);
+  }
+});

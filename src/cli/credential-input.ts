@@ -71,12 +71,10 @@ export async function readCredential({ options, clock, readSecret }: Invocation)
     }
     case "bearer-token-file":
       return { kind: { case: "bearer", value: { token: await plain("bearer-token-file") } }, ...expiry };
-    case "secret-file": {
-      const values: Record<string, string> = {};
-      for (const [name, path] of Object.entries(options.pairs("secret-file")))
-        values[name] = (await readSecret("secret-file", path))?.reveal() ?? "";
-      return { kind: { case: "secrets", value: { values } } };
-    }
+    case "secret-file":
+      return {
+        kind: { case: "secrets", value: { values: await readSecretsByName({ options, readSecret }) } },
+      };
     case "client-credentials":
       return { kind: { case: "clientCredentials", value: {} } };
     default:
@@ -92,6 +90,17 @@ export async function readCredential({ options, clock, readSecret }: Invocation)
     const ms = atMs ?? (inMs === undefined ? undefined : clock.now() + inMs);
     return ms === undefined ? {} : { expireTime: timestampFromMs(ms) };
   }
+}
+
+/** Secrets by their names, from the files of `--secret-file`. */
+export async function readSecretsByName({
+  options,
+  readSecret,
+}: Pick<Invocation, "options" | "readSecret">): Promise<Record<string, string>> {
+  const secrets: Record<string, string> = {};
+  for (const [name, path] of Object.entries(options.pairs("secret-file")))
+    secrets[name] = (await readSecret("secret-file", path))?.reveal() ?? "";
+  return secrets;
 }
 
 /** Of each token by its name, from the files of `--token-file`. */

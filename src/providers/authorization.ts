@@ -1,7 +1,7 @@
 import { invalid, KeyturnError } from "../errors.ts";
 import { activeVersion, type Credential } from "../tokens/credential.ts";
 import { Secret } from "../tokens/secret.ts";
-import type { Authorization, VendorContext } from "../tokens/vendor.ts";
+import type { Authorization, ContextClient, UseContext } from "../tokens/vendor.ts";
 import { isObject, type Value, type ValueObject } from "./expression/values.ts";
 import type { Expression } from "./fence.ts";
 import { fieldLookup } from "./fields.ts";
@@ -9,10 +9,10 @@ import type { AuthorizationPlan, Provider } from "./provider.ts";
 import { customerValues } from "./request-values.ts";
 import { headerValue, render, renderUrl } from "./template.ts";
 
-/** How the account's credential goes into a request, as its provider's file says. */
-export function authorizationFor(provider: Provider, context: Omit<VendorContext, "client">): Authorization {
+/** How the account's credential goes into a request, and the client's further secrets, as its provider's file says. */
+export function authorizationFor(provider: Provider, context: UseContext): Authorization {
   const { credential, account } = context;
-  const values = valuesOf(credential, account.fields);
+  const values = { ...valuesOf(credential, account.fields), client: clientValues(provider, context.client) };
   const headers: [string, string][] = [];
   const query: [string, string][] = [];
   const plans = provider.tokens.get(context.slot)?.authorization ?? provider.authorization;
@@ -27,8 +27,8 @@ export function authorizationFor(provider: Provider, context: Omit<VendorContext
 }
 
 /**
- * What templates, paths and expressions of `authorization` read: `oauth.token.…`, the values of a secret or of the
- * customer's minting secrets, and `fields.…`.
+ * What templates, paths and expressions of `authorization` read, beside `client.…`: `oauth.token.…`, the values of a
+ * secret or of the customer's minting secrets, and `fields.…`.
  */
 function valuesOf(credential: Credential, fields: Readonly<Record<string, string>>): ValueObject {
   switch (credential.kind) {
@@ -48,6 +48,22 @@ function valuesOf(credential: Credential, fields: Readonly<Record<string, string
       return { ...Object.fromEntries(values), fields };
     }
   }
+}
+
+function clientValues(
+  { name: provider, clientFields }: Provider,
+  client: ContextClient | undefined,
+): ValueObject {
+  const values = clientFields.map((name) => {
+    const secret = client?.fields?.[name];
+    if (secret !== undefined) return [name, secret.reveal()] as const;
+    throw new KeyturnError(
+      "CLIENT_MISCONFIGURED",
+      `The OAuth client has no ${name}, which calls of this provider's API carry; give it one: keyturn clients put ${provider} ${client?.record.name ?? "NAME"} --secret-file ${name}=PATH`,
+      { metadata: { provider, client: client?.record.name ?? "", cause: "secret_field_missing" } },
+    );
+  });
+  return Object.fromEntries(values);
 }
 
 function place(

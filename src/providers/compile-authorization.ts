@@ -23,7 +23,8 @@ function knownValues(
   credentials: ProviderFile["credentials"],
 ): (name: string) => boolean {
   const isField = (name: string) =>
-    name.startsWith("fields.") && compiler.fields.has(name.slice("fields.".length));
+    (name.startsWith("fields.") && compiler.fields.has(name.slice("fields.".length))) ||
+    (name.startsWith("client.") && compiler.clientFields.includes(name.slice("client.".length)));
   switch (credentials.format) {
     case "oauth2":
     case "oauth2_client_credentials":

@@ -21,7 +21,7 @@ export function compileProvider(
   name: string,
   file: ProviderFile,
 ): { readonly provider: Provider; readonly faults: readonly CompileFault[] } {
-  const compiler = new Compiler(file.allow_loopback_http === true);
+  const compiler = new Compiler(file.allow_loopback_http === true, Object.keys(file.client_fields ?? {}));
   declareFields(compiler, file);
   const { refresh } = file;
   const tokens = compileTokens(compiler, file);
@@ -39,6 +39,7 @@ export function compileProvider(
     fields: compiler.fields,
     consent: compileConsent(compiler, file),
     callbackFields: callbackFields(file),
+    clientFields: compiler.clientFields,
     identity: compiler.maybeExpression(["identity"], file.identity),
     afterConnect: (file.after_connect ?? []).map((described, n) => afterConnect(compiler, described, n)),
     token,
@@ -90,6 +91,8 @@ function spendsNothing(tokens: Provider["tokens"]): boolean {
 
 /** Fields of the account and of every answer, before anything that may name them. */
 function declareFields(compiler: Compiler, file: ProviderFile): void {
+  if (compiler.clientFields.length > 0 && !asksForTokens(file.credentials))
+    compiler.fault(["client_fields"], "credentials of a format with an OAuth client, such as oauth2");
   for (const [name, field] of Object.entries(file.account_fields ?? {})) {
     compiler.field(["account_fields", name], name, field, "dns_label");
   }

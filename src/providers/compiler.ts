@@ -36,13 +36,16 @@ const NEVER: Expression = { source: "", run: () => ({ ok: false, why: "faulty" }
 export class Compiler {
   readonly faults: CompileFault[] = [];
   readonly fields = new Map<string, FieldRule>();
+  /** Names of the OAuth client's further secrets. */
+  readonly clientFields: readonly string[];
   readonly #allowLoopback: boolean;
   readonly #hosts: Template[] = [];
   readonly #expressions = new Map<string, ReturnType<typeof compileExpression>>();
   readonly #answerFields = new Map<string, string>();
 
-  constructor(allowLoopback: boolean) {
+  constructor(allowLoopback: boolean, clientFields: readonly string[] = []) {
     this.#allowLoopback = allowLoopback;
+    this.clientFields = clientFields;
   }
 
   /** Hosts of all URLs compiled so far. */

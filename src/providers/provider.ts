@@ -161,6 +161,8 @@ export interface Provider {
   /** Undefined for formats without a consent. */
   readonly consent: ConsentPlan | undefined;
   readonly callbackFields: readonly CallbackField[];
+  /** Names of the OAuth client's further secrets that calls of the API carry. */
+  readonly clientFields: readonly string[];
   /** Over the answer that brought the token: who the account is at the vendor. */
   readonly identity: Expression | undefined;
   readonly afterConnect: readonly AfterConnectPlan[];

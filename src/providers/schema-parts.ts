@@ -76,6 +76,12 @@ export const accountField = z.strictObject({
   ...constraint,
 });
 
+/** A secret of our app, beside its id and its secret. */
+export const clientField = z.strictObject({
+  title: z.string().max(200).optional(),
+  description: z.string().max(2000).optional(),
+});
+
 /** A non-secret fact that the redirect brings. */
 export const callbackField = z.strictObject({
   parameter: z.string().min(1).max(128).optional().meta({ description: "Default: the field's name." }),

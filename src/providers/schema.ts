@@ -7,6 +7,7 @@ import {
   authorizationMethod,
   bodyFormat,
   callbackField,
+  clientField,
   duration,
   expression,
   fieldName,
@@ -275,6 +276,10 @@ export const providerFile = z.strictObject({
     .record(fieldName, accountField)
     .optional()
     .meta({ description: "What has to be known of an account before it can be connected." }),
+  client_fields: z.record(fieldName, clientField).optional().meta({
+    description:
+      "Further secrets of our app, which calls of the API carry: `${client.NAME}` in authorization. They are given to the OAuth client (clients put --secret-file NAME=PATH).",
+  }),
   callback_fields: z.record(fieldName, callbackField).optional().meta({
     description: "What the redirect brings besides the code. Nothing else of it is kept.",
   }),

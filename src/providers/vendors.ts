@@ -1,4 +1,4 @@
-import type { RefreshRules, VendorContext, Vendors } from "../tokens/vendor.ts";
+import type { RefreshRules, Vendors } from "../tokens/vendor.ts";
 import { authorizationFor } from "./authorization.ts";
 import { sendStep } from "./exchange.ts";
 import { interpretExchange } from "./interpret.ts";
@@ -62,7 +62,7 @@ export function createVendors({ catalogue, send, now }: VendorsDeps): Vendors {
       return provider === undefined ? "unsupported" : revokeAccessToken(outside, provider, context);
     },
 
-    authorize(context: Omit<VendorContext, "client">) {
+    authorize(context) {
       return authorizationFor(find(context.account.provider), context);
     },
   };
@@ -87,7 +87,8 @@ function rulesOf(provider: Provider, slot: string | undefined): RefreshRules {
     signsWith: token && signingField(token),
     steps: Math.max(1, ...ways.map((steps) => steps.length)),
     showsCertificate: token?.showsCertificate === true,
-    needsClient: token === undefined || needsClient(token),
+    needsClient: token === undefined || needsClient(token) || provider.clientFields.length > 0,
+    clientFields: provider.clientFields,
   };
 }
 

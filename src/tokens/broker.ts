@@ -4,7 +4,7 @@ import { type Decision, decide, errorFor, rejectsCurrent } from "./decide.ts";
 import type { Flight } from "./flight.ts";
 import { isValid } from "./freshness.ts";
 import type { Known } from "./known.ts";
-import { openCredential } from "./opening.ts";
+import { openUse } from "./opening.ts";
 import { key } from "./records.ts";
 import type { Refresher } from "./refresher.ts";
 import type { Actor } from "./sealing.ts";
@@ -247,12 +247,15 @@ export class Broker {
     if (account === undefined || snapshot.slot === undefined) {
       throw errorFor({ key: slot }, undefined, "ACCOUNT_NOT_FOUND", "There is no such account.", {});
     }
-    const credential = await openCredential(this.#world.sealer, snapshot, actor);
-    const answer = this.#world.render(account, slot.slot, credential);
+    const context = await openUse(this.#world, snapshot, account, actor);
+    const answer = this.#world.render(context);
     this.#known.setAnswer(
       slot,
-      account.incarnation,
-      snapshot.slot.generation,
+      {
+        incarnation: account.incarnation,
+        generation: snapshot.slot.generation,
+        material: context.client?.record.materialGeneration,
+      },
       this.#world.vault.seal(answer),
     );
     return { answer, expiresAtMs: snapshot.slot.expiresAtMs };

@@ -12,6 +12,8 @@ export interface ClientMaterial {
   readonly secret?: Secret | undefined;
   readonly privateKey?: PrivateKey | undefined;
   readonly certificate?: ClientCertificate | undefined;
+  /** Further secrets by name, which calls of the provider's API carry. */
+  readonly fields?: Readonly<Record<string, Secret>> | undefined;
 }
 
 /** A key that assertions can be signed with, and what may be shown of it. INVALID_REQUEST names `private_key`. */
@@ -60,24 +62,31 @@ interface PlainMaterial {
   readonly active?: string | undefined;
   readonly privateKey?: { readonly key: string; readonly keyId?: string | undefined } | undefined;
   readonly certificate?: { readonly chain: string; readonly key: string } | undefined;
+  readonly fields?: Readonly<Record<string, string>> | undefined;
 }
 
 /** Plain bytes for the cipher; the caller fills them with zero after sealing. */
-export function materialToBytes({ secret, privateKey, certificate }: ClientMaterial): Buffer {
+export function materialToBytes({ secret, privateKey, certificate, fields }: ClientMaterial): Buffer {
   const plain: PlainMaterial = {
     active: secret?.reveal(),
     privateKey: privateKey && { key: privateKey.key.reveal(), keyId: privateKey.keyId },
     certificate: certificate && { chain: certificate.chain, key: certificate.key.reveal() },
+    fields: fields && mapped(fields, (field) => field.reveal()),
   };
   return Buffer.from(JSON.stringify(plain));
 }
 
 /** Reads what `materialToBytes` wrote; the bytes were authenticated by the cipher. */
 export function materialFromBytes(bytes: Buffer): ClientMaterial {
-  const { active, privateKey, certificate }: PlainMaterial = JSON.parse(bytes.toString("utf8"));
+  const { active, privateKey, certificate, fields }: PlainMaterial = JSON.parse(bytes.toString("utf8"));
   return {
     secret: active === undefined ? undefined : new Secret(active),
     privateKey: privateKey && { key: new Secret(privateKey.key), keyId: privateKey.keyId },
     certificate: certificate && { chain: certificate.chain, key: new Secret(certificate.key) },
+    fields: fields && mapped(fields, (field) => new Secret(field)),
   };
+}
+
+function mapped<A, B>(of: Readonly<Record<string, A>>, to: (value: A) => B): Readonly<Record<string, B>> {
+  return Object.fromEntries(Object.entries(of).map(([name, value]) => [name, to(value)]));
 }

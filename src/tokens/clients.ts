@@ -26,6 +26,8 @@ export interface ClientPut {
   readonly secret: Secret | undefined;
   readonly privateKey?: PrivateKey | undefined;
   readonly certificate?: ClientCertificate | undefined;
+  /** Further secrets by the names of the provider's file; those not named stay. */
+  readonly fields?: Readonly<Record<string, Secret>> | undefined;
   readonly caps: ClientCaps;
   readonly labels: Readonly<Record<string, string>>;
 }
@@ -51,7 +53,8 @@ export class Clients {
   /** Creates or replaces. A new secret, key or certificate clears the fault state, and with it 40,000 accounts' MISCONFIGURED. */
   async put(wanted: ClientPut, actor: Actor): Promise<Entry<"client">> {
     const { provider, name, secret } = wanted;
-    if (this.#world.vendors.rules(provider) === undefined) {
+    const rules = this.#world.vendors.rules(provider);
+    if (rules === undefined) {
       throw new KeyturnError("PROVIDER_NOT_FOUND", "There is no provider file of this name.", {
         metadata: { provider },
       });
@@ -59,15 +62,23 @@ export class Clients {
     if (!/^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$/.test(name)) {
       throw invalid("name", "1 to 64 of A-Z a-z 0-9 . _ ~ -, starting with a letter or digit");
     }
-    const { privateKey, certificate } = wanted;
+    const { privateKey, certificate, fields = {} } = wanted;
+    const asked = rules.clientFields ?? [];
+    checkFieldNames(asked, Object.keys(fields));
     const keyFacts = privateKey && checkedPrivateKey(privateKey);
     const certificateFacts = certificate && checkedCertificate(certificate, this.#world.clock.now());
-    const isNew = [secret, privateKey, certificate].some((given) => given !== undefined);
+    const isNew =
+      [secret, privateKey, certificate].some((given) => given !== undefined) ||
+      Object.keys(fields).length > 0;
     let sealed: { readonly generation: number; readonly value: Sealed } | undefined;
     return this.#change(provider, name, async (before, secrets) => {
       const nowMs = this.#world.clock.now();
       const generation = (before?.generation ?? 0) + (!isNew && before?.clientId === wanted.clientId ? 0 : 1);
       const draft = new Draft();
+      const secretFields = [...new Set([...(before?.secretFields ?? []), ...Object.keys(fields)])].sort();
+      const lacking = asked.find((name) => !secretFields.includes(name));
+      if (lacking !== undefined)
+        throw invalid("secret_fields", `must have ${lacking}, which calls of this provider's API carry`);
       if (isNew) {
         if (sealed?.generation !== generation) {
           const old = before && (await openMaterial(this.#world.sealer, before, secrets, actor));
@@ -75,6 +86,7 @@ export class Clients {
             secret: secret ?? old?.secret,
             privateKey: privateKey ?? old?.privateKey,
             certificate: certificate ?? old?.certificate,
+            fields: { ...old?.fields, ...fields },
           };
           sealed = { generation, value: await this.#seal(provider, name, generation, material, actor) };
         }
@@ -92,6 +104,7 @@ export class Clients {
         privateKey: keyFacts ?? before?.privateKey,
         certificate: certificateFacts ?? before?.certificate,
         materialGeneration: isNew ? generation : before?.materialGeneration,
+        secretFields,
         onHold: before?.onHold,
         fault: generation === before?.generation ? before.fault : undefined,
         createdAtMs: before?.createdAtMs ?? nowMs,
@@ -208,4 +221,11 @@ export class Clients {
       plain.fill(0);
     }
   }
+}
+
+function checkFieldNames(asked: readonly string[], given: readonly string[]): void {
+  const unknown = given.find((name) => !asked.includes(name));
+  if (unknown === undefined) return;
+  const known = asked.length === 0 ? "it has none" : `it has ${asked.join(", ")}`;
+  throw invalid(`secret_fields.${unknown}`, `is not among client_fields of the provider's file: ${known}`);
 }

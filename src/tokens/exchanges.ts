@@ -11,6 +11,7 @@ import type { Flight } from "./flight.ts";
 import type { JournalSlot } from "./journal.ts";
 import type { Known } from "./known.ts";
 import { EAR_MS } from "./limits.ts";
+import { carriesClient } from "./opening.ts";
 import { revertFlag } from "./revert.ts";
 import type { PreparedSeal } from "./sealing.ts";
 import type { Snapshot } from "./snapshot.ts";
@@ -314,7 +315,7 @@ export class Exchanges {
     const onStoreAway = (account: Account | undefined) => {
       if (outcome.kind !== "granted" || outcome.unfinished !== undefined || account === undefined) return;
       this.#known.foresee(account);
-      this.#remember(account, context.slot, held, outcome);
+      this.#remember({ ...context, account, credential: outcome.credential }, held);
       flight.end(undefined);
     };
     const { effect, snapshot } = await this.#concluder.conclude(
@@ -327,7 +328,7 @@ export class Exchanges {
     );
     const isWhole = outcome.kind === "granted" && outcome.unfinished === undefined;
     if (effect === "granted" && isWhole && snapshot.account !== undefined) {
-      this.#remember(snapshot.account.value, context.slot, held, outcome);
+      this.#remember({ ...context, account: snapshot.account.value, credential: outcome.credential }, held);
     }
     if (effect === "revoke" && outcome.kind === "granted") {
       const live = await this.#world.vendors.revoke({ ...context, credential: outcome.credential });
@@ -342,18 +343,23 @@ export class Exchanges {
   }
 
   /** So that the first call after a refresh is a warm one. */
-  #remember(
-    account: Account,
-    slot: string,
-    held: Held,
-    outcome: Extract<Outcome, { kind: "granted" }>,
-  ): void {
+  #remember(context: VendorContext, held: Held): void {
+    const { account, slot } = context;
     const state = account.slots[slot];
     // A commit that had landed long before it was heard of shows the records of today.
     if (account.incarnation !== held.incarnation || state?.generation !== held.generation + 1) return;
     try {
-      const sealed = this.#world.vault.seal(this.#world.render(account, slot, outcome.credential));
-      this.#known.setAnswer({ accountId: account.id, slot }, account.incarnation, state.generation, sealed);
+      const client = carriesClient(this.#world.vendors, account, slot) ? context.client : undefined;
+      const sealed = this.#world.vault.seal(this.#world.render({ ...context, client }));
+      this.#known.setAnswer(
+        { accountId: account.id, slot },
+        {
+          incarnation: account.incarnation,
+          generation: state.generation,
+          material: client?.record.materialGeneration,
+        },
+        sealed,
+      );
     } catch (error) {
       this.#world.report("answer not rendered", { account_id: account.id }, error);
     }

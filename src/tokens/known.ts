@@ -2,16 +2,31 @@ import type { Clock } from "../clock.ts";
 import type { Account, SlotKey } from "./account.ts";
 import type { Doubt } from "./decide.ts";
 import type { StoredEvent } from "./events.ts";
-import { type ClientKey, type ClientState, clientKeyText, clientStateOf, type Snapshot } from "./snapshot.ts";
+import {
+  type ClientKey,
+  type ClientState,
+  clientKeyOf,
+  clientKeyText,
+  clientStateOf,
+  type Snapshot,
+} from "./snapshot.ts";
 
 /** How long a remembered cool-down, or a remembered doubt, stands without asking the store again. */
 const SHORT_MEMORY_MS = 1_000;
 
+/** What an answer was made of. */
+export interface AnswerOf {
+  readonly incarnation: string;
+  readonly generation: number;
+  /** Of the OAuth client's secrets that are in it. Undefined: none are. */
+  readonly material: number | undefined;
+}
+
 interface KnownAccount {
   readonly account: Account;
   readonly storeRevision: number;
-  /** Sealed answers by slot, each for one generation. */
-  readonly answers: Map<string, { readonly generation: number; readonly sealed: Uint8Array }>;
+  /** Sealed answers by slot. */
+  readonly answers: Map<string, AnswerOf & { readonly sealed: Uint8Array }>;
   readonly doubts: Map<string, { readonly doubt: Doubt; readonly untilBootMs: number }>;
   used: boolean;
 }
@@ -63,16 +78,20 @@ export class Known {
     this.#accounts.get(slot.accountId)?.doubts.set(slot.slot, { doubt, untilBootMs });
   }
 
-  /** The sealed answer for the slot's current generation. */
+  /** The sealed answer for the slot's current generation, and the client's where its secrets are in it. */
   answer(slot: SlotKey): Uint8Array | undefined {
     const known = this.#accounts.get(slot.accountId);
     const answer = known?.answers.get(slot.slot);
-    return answer?.generation === known?.account.slots[slot.slot]?.generation ? answer?.sealed : undefined;
+    if (known === undefined || answer?.generation !== known.account.slots[slot.slot]?.generation)
+      return undefined;
+    if (answer?.material === undefined) return answer?.sealed;
+    const client = this.#clients.get(clientKeyText(clientKeyOf(known.account)));
+    return client?.state.client?.materialGeneration === answer.material ? answer.sealed : undefined;
   }
 
-  setAnswer(slot: SlotKey, incarnation: string, generation: number, sealed: Uint8Array): void {
+  setAnswer(slot: SlotKey, of: AnswerOf, sealed: Uint8Array): void {
     const known = this.#accounts.get(slot.accountId);
-    if (known?.account.incarnation === incarnation) known.answers.set(slot.slot, { generation, sealed });
+    if (known?.account.incarnation === of.incarnation) known.answers.set(slot.slot, { ...of, sealed });
   }
 
   /** Takes a view in, unless a newer one is known or the feed has spoken since. */

@@ -1,11 +1,13 @@
 import { KeyturnError } from "../errors.ts";
+import type { Account } from "./account.ts";
 import { type ClientMaterial, materialFromBytes } from "./client-keys.ts";
 import { clientSecretContext, credentialContext } from "./contexts.ts";
 import { type Credential, credentialFromBytes } from "./credential.ts";
 import type { ClientSecrets, OAuthClient } from "./records.ts";
 import type { Actor, Sealer } from "./sealing.ts";
 import type { Snapshot } from "./snapshot.ts";
-import type { ContextClient, VendorContext } from "./vendor.ts";
+import type { ContextClient, UseContext, VendorContext, Vendors } from "./vendor.ts";
+import type { World } from "./world.ts";
 
 /** The credential of a snapshot's slot: one KEK call. SEAL_INVALID when record and credential do not belong together. */
 export async function openCredential(sealer: Sealer, snapshot: Snapshot, actor: Actor): Promise<Credential> {
@@ -65,4 +67,21 @@ export async function openContext(sealer: Sealer, snapshot: Snapshot, actor: Act
     oauthClient && openClient(sealer, oauthClient.value, clientSecrets?.value, actor),
   ]);
   return { account: account.value, slot: key.slot, credential, client };
+}
+
+/** True when calls of the account's API carry secrets of the OAuth client beside its own. */
+export function carriesClient(vendors: Pick<Vendors, "rules">, account: Account, slot: string): boolean {
+  return (vendors.rules(account.provider, slot)?.clientFields?.length ?? 0) > 0;
+}
+
+/** All that a call of the API is authorized with: one KEK call, and one more where the client's secrets go along. */
+export async function openUse(
+  { sealer, vendors }: Pick<World, "sealer" | "vendors">,
+  snapshot: Snapshot,
+  account: Account,
+  actor: Actor,
+): Promise<UseContext> {
+  const { slot } = snapshot.key;
+  if (carriesClient(vendors, account, slot)) return openContext(sealer, snapshot, actor);
+  return { account, slot, credential: await openCredential(sealer, snapshot, actor) };
 }

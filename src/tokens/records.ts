@@ -70,6 +70,8 @@ export interface OAuthClient {
   readonly certificate?: ClientCertificateFacts | undefined;
   /** The generation that its sealed material belongs to. Absent: that of its active secret. */
   readonly materialGeneration?: number | undefined;
+  /** Names of the further secrets in it, which calls of the API carry. */
+  readonly secretFields?: readonly string[] | undefined;
   readonly onHold: { readonly sinceMs: number; readonly by: string; readonly note: string } | undefined;
   /** The provider refuses the client itself (`invalid_client`, `unauthorized_client`). */
   readonly fault: { readonly code: string; readonly sinceMs: number } | undefined;

@@ -1,6 +1,6 @@
 import { invalid } from "../errors.ts";
 import type { Account, SlotKey } from "./account.ts";
-import type { Credential } from "./credential.ts";
+import type { UseContext } from "./vendor.ts";
 
 /** Names one token for ever: which incarnation of the account, which slot, which generation. Opaque to callers. */
 export function revisionOf(account: Pick<Account, "incarnation">, slot: string, generation: number): string {
@@ -31,8 +31,8 @@ export function parseRevision(text: string): {
   throw invalid("rejected_revision", "is not a revision; give back the `revision` of a token unchanged");
 }
 
-/** Turns a credential into the bytes of the answer that callers get. PROVIDER_NOT_FOUND when its file is missing. */
-export type RenderAnswer = (account: Account, slot: string, credential: Credential) => Uint8Array;
+/** Turns a credential into the bytes of the answer that callers get. Throws as `Vendors.authorize` does. */
+export type RenderAnswer = (context: UseContext) => Uint8Array;
 
 /** Seals rendered answers under a key of this process, so that no token lies in the heap between calls. */
 export interface AnswerVault {

@@ -33,6 +33,8 @@ export interface RefreshRules {
   readonly showsCertificate?: boolean;
   /** Absent: refreshes go through an OAuth client. */
   readonly needsClient?: boolean;
+  /** Names of the OAuth client's further secrets that calls of the API carry. Absent: they carry none. */
+  readonly clientFields?: readonly string[];
 }
 
 /** What an outbound request is made of. */
@@ -53,7 +55,12 @@ export interface ContextClient {
   readonly privateKey?: PrivateKey | undefined;
   /** What it shows on TLS connections. */
   readonly certificate?: ClientCertificate | undefined;
+  /** Further secrets by name, which calls of the API carry. */
+  readonly fields?: Readonly<Record<string, Secret>> | undefined;
 }
+
+/** What a call of the API is authorized with. The client is needed where its own secrets go along. */
+export type UseContext = Omit<VendorContext, "client"> & { readonly client?: ContextClient | undefined };
 
 export interface PrivateKey {
   /** PEM or JWK. */
@@ -187,6 +194,6 @@ export interface Vendors {
   revoke(context: VendorContext): Promise<Revocation>;
   /** Its access token and not the grant; `unsupported` unless its file says that the grant outlives that. */
   revokeAccessToken(context: VendorContext): Promise<Revocation>;
-  /** Throws PROVIDER_NOT_FOUND when the file is missing. */
-  authorize(context: Omit<VendorContext, "client">): Authorization;
+  /** Throws PROVIDER_NOT_FOUND when the file is missing, CLIENT_MISCONFIGURED when the client lacks a secret it asks for. */
+  authorize(context: UseContext): Authorization;
 }

@@ -85,6 +85,31 @@ account_fields: { region: {} }
     });
   });
 
+  it("puts the OAuth client's further secrets in, and says which one it lacks", () => {
+    const file = oauthFile("client_fields: { developer_token: {} }").replace(
+      "authorization: { format: bearer, config: { path: oauth.token.access_token } }",
+      'authorization: [{ format: bearer }, { format: header, config: { name: developer-token, value: "${client.developer_token}" } }]',
+    );
+    const { vendors } = vendorsOf(providerOf(file));
+    const context = contextOf("acme");
+    const fields = { developer_token: new Secret("dev-1") };
+    const client = context.client && { ...context.client, fields };
+    expect(vendors.authorize({ ...context, client }).headers.reveal()).toEqual({
+      Authorization: "Bearer old-access-77d0",
+      "developer-token": "dev-1",
+    });
+    expect(vendors.rules("acme")).toMatchObject({ clientFields: ["developer_token"], needsClient: true });
+    for (const lacking of [context, { ...context, client: undefined }])
+      expect(() => vendors.authorize(lacking)).toThrow(
+        expect.objectContaining({
+          reason: "CLIENT_MISCONFIGURED",
+          message: expect.stringMatching(
+            /no developer_token.*keyturn clients put acme .*--secret-file developer_token=PATH/,
+          ),
+        }),
+      );
+  });
+
   it("computes custom headers in the fence", () => {
     const file = key(
       `{ format: custom, config: { headers: { Authorization: '"Token " & $base64encode(fields.site & ":" & api_key)' }, query: { v: '"2"' } } }`,

@@ -35,6 +35,19 @@ describe("loading provider files", () => {
     expect(lintProvider("", "acme.yaml")).toMatchObject([{ line: 1, message: "is empty" }]);
   });
 
+  it("knows the OAuth client's further secrets by name, and where there is no such client", () => {
+    const header = (name: string) =>
+      `client_fields: { developer_token: {} }\nauthorization: { format: header, config: { name: x, value: "\${client.${name}}" } }\n`;
+    const oauth = oauthFile().replace(/authorization: .*\n/, "");
+    expect(lint(`${oauth}${header("developer_token")}`)).toEqual([]);
+    expect(lint(`${oauth}${header("developer_tokn")}`)).toEqual([
+      expect.stringContaining("no ${client.developer_tokn}: nothing declares it"),
+    ]);
+    expect(lint(`credentials: { format: api_key }\n${header("developer_token")}`)).toEqual([
+      expect.stringContaining("client_fields: expected credentials of a format with an OAuth client"),
+    ]);
+  });
+
   it("loads every shipped file", () => {
     const loaded = loadCatalogue([SHIPPED]);
     expect(loaded.ok ? loaded.catalogue.names : loaded.faults.map(faultText)).toEqual(SHIPPED_NAMES);

@@ -170,7 +170,7 @@ export interface Answer {
   readonly expiresAtMs: number | undefined;
 }
 
-const render: RenderAnswer = (account, slot, credential) => {
+const render: RenderAnswer = ({ account, slot, credential }) => {
   const answer: Answer = {
     accountId: account.id,
     slot,

@@ -306,7 +306,7 @@ export class Stage {
   }
 }
 
-const render: RenderAnswer = (account, slot, credential) =>
+const render: RenderAnswer = ({ account, slot, credential }) =>
   Buffer.from(
     JSON.stringify({
       access: credential.kind === "oauth" ? credential.accessToken.reveal() : credential.kind,

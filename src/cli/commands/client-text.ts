@@ -74,6 +74,7 @@ export function showClient(client: OAuthClient, { output, clock }: Invocation): 
     ],
     ["signs with", keyText(client)],
     ["certificate", certificateText(client, nowMs)],
+    ["further secrets", client.secretFields.join(", ") || undefined],
     ["caps", capsText(client.caps) || "as the provider's file says"],
     ["labels", pairsText(client.labels)],
     ["created", both(client.createTime, nowMs)],

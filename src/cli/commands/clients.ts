@@ -7,6 +7,7 @@ import {
   OAuthClientService,
 } from "../../gen/keyturn/v1/oauth_client_service_pb.js";
 import type { Command, Invocation } from "../command.ts";
+import { readSecretsByName } from "../credential-input.ts";
 import { EXIT } from "../exit.ts";
 import { type Options, wholeOf } from "../options.ts";
 import { pagesOf } from "../pages.ts";
@@ -32,6 +33,11 @@ const put: Command = {
     "key-id": { value: "KID", help: "as the provider names the private key; else the JWK's own" },
     "certificate-file": { value: "PATH", help: "PEM certificates for TLS, its own first; - is stdin" },
     "certificate-key-file": { value: "PATH", help: "the certificate's key, PEM; else the private key" },
+    "secret-file": {
+      value: "NAME=PATH",
+      help: "a further secret that calls of the API carry, by the name in the provider's file; - is stdin",
+      many: true,
+    },
     "max-concurrent": { value: "N", help: "exchanges at one time, over all sidecars" },
     budget: { value: "N/DURATION", help: "token requests in a window: 100/60s" },
     label: { value: "KEY=VALUE", help: "label", many: true },
@@ -51,6 +57,10 @@ const put: Command = {
       line: "keyturn clients put simulator default --client-id abc --private-key-file key.pem --key-id 2026-01",
       says: "proves itself by a signature (private_key_jwt)",
     },
+    {
+      line: "keyturn clients put my-ads default --client-id abc --client-secret-file secret.txt --secret-file developer_token=token.txt",
+      says: "with a secret of its own for calls of the API",
+    },
   ],
   run: async (invocation) => {
     const { options, connect, readSecret } = invocation;
@@ -69,6 +79,7 @@ const put: Command = {
       privateKeyId: options.text("key-id"),
       certificate: certificate?.reveal() ?? "",
       certificateKey: certificateKey?.reveal() ?? "",
+      secretFields: await readSecretsByName(invocation),
       ...(caps === undefined ? {} : { caps }),
       labels,
     });

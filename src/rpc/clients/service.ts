@@ -42,7 +42,8 @@ export function clientHandlers({ clients, store, rules }: ClientServiceDeps): Ha
       if (clientId === "") throw invalid("client_id", "the id that the provider has given the client");
       const secret = request.clientSecret === "" ? undefined : new Secret(request.clientSecret);
       const proof = proofOf(request);
-      const put = { provider, name, clientId, secret, ...proof, caps: capsOf(request.caps), labels };
+      const fields = fieldsOf(request.secretFields);
+      const put = { provider, name, clientId, secret, ...proof, fields, caps: capsOf(request.caps), labels };
       const entry = await clients.put(put, { caller: call.caller.name, purpose: "put_client" });
       return create(PutClientResponseSchema, { client: message(entry) });
     }),
@@ -122,6 +123,14 @@ function proofOf(request: PutClientRequest): Pick<ClientPut, "privateKey" | "cer
   };
 }
 
+function fieldsOf(given: PutClientRequest["secretFields"]): Readonly<Record<string, Secret>> {
+  const fields = Object.entries(given).map(([name, value]) => {
+    if (value === "") throw invalid(`secret_fields.${name}`, "must not be empty");
+    return [name, new Secret(value)] as const;
+  });
+  return Object.fromEntries(fields);
+}
+
 /** Clients are shared by tenants: whoever manages one has to be allowed every tenant's accounts of its provider. */
 function see(call: Call, provider: string): void {
   requireSight(call.caller, { tenant: "", provider, account: "" });
@@ -189,6 +198,7 @@ function message(entry: Entry<"client">) {
             expireTime: timestamp(client.certificate.notAfterMs),
           },
         }),
+    secretFields: [...(client.secretFields ?? [])],
     caps: capsMessage(client.caps),
     labels: client.labels,
     ...(client.onHold === undefined

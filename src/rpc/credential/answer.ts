@@ -7,8 +7,9 @@ import { time } from "../wire.ts";
 
 /** Encodes what GetToken answers, once per token: what is cached is this, sealed. */
 export function answerRenderer(vendors: Pick<Vendors, "authorize">): RenderAnswer {
-  return (account, slot, credential) => {
-    const authorization = vendors.authorize({ account, slot, credential });
+  return (context) => {
+    const { account, slot } = context;
+    const authorization = vendors.authorize(context);
     const state = account.slots[slot];
     return toBinary(
       GetTokenResponseSchema,

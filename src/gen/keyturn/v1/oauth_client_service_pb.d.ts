@@ -87,6 +87,13 @@ export declare type OAuthClient = Message<"keyturn.v1.OAuthClient"> & {
    * @generated from field: keyturn.v1.ClientCertificate certificate = 13;
    */
   certificate?: ClientCertificate | undefined;
+
+  /**
+   * Names of the further secrets that it has, without them.
+   *
+   * @generated from field: repeated string secret_fields = 14;
+   */
+  secretFields: string[];
 };
 
 /**
@@ -343,6 +350,14 @@ export declare type PutClientRequest = Message<"keyturn.v1.PutClientRequest"> & 
    * @generated from field: string certificate_key = 10;
    */
   certificateKey: string;
+
+  /**
+   * Input only: further secrets of our app that calls of the provider's API carry, by the names that its file has for them
+   * under client_fields ("developer_token"). What is not named stays; all that the file asks for must be there in the end.
+   *
+   * @generated from field: map<string, string> secret_fields = 11;
+   */
+  secretFields: { [key: string]: string };
 };
 
 /**

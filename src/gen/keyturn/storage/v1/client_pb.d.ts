@@ -97,6 +97,13 @@ export declare type OAuthClientRecord = Message<"keyturn.storage.v1.OAuthClientR
    * @generated from field: optional int64 material_generation = 16;
    */
   materialGeneration?: bigint | undefined;
+
+  /**
+   * Names of the further secrets in that material.
+   *
+   * @generated from field: repeated string secret_fields = 17;
+   */
+  secretFields: string[];
 };
 
 /**

@@ -1,9 +1,9 @@
-import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { build, type Plugin } from "esbuild";
 import { NODE_FLAGS } from "./node-flags.ts";
 
-// One CommonJS bundle, since an ESM one breaks on the dynamic requires of its dependencies, and since Node strips no
+// A CommonJS bundle, since an ESM one breaks on the dynamic requires of its dependencies, and since Node strips no
 // types under node_modules. What is read at run time lies beside it.
 const root = join(import.meta.dirname, "..");
 // Into `dist`, or into the folder that is named.
@@ -11,8 +11,7 @@ const [dist = join(root, "dist")] = process.argv.slice(2);
 
 // CommonJS has no top-level await and no import.meta.
 const META = "__keyturnMeta";
-const banner = `#!/usr/bin/env -S node ${NODE_FLAGS.join(" ")}
-const ${META} = { url: require("node:url").pathToFileURL(__filename).href, dirname: __dirname, filename: __filename };`;
+const banner = `const ${META} = { url: require("node:url").pathToFileURL(__filename).href, dirname: __dirname, filename: __filename };`;
 
 // Node reads the whole program before it starts, and keeps its text: what only some processes need lies apart.
 const apart: Plugin = {
@@ -48,7 +47,7 @@ rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist, { recursive: true });
 await build({
   entryPoints: {
-    keyturn: join(root, "src/main.ts"),
+    program: join(root, "src/main.ts"),
     "store-worker": join(root, "src/store/embedded/worker.ts"),
     undici: "undici",
     "node-vault": "node-vault",
@@ -71,7 +70,17 @@ await build({
   legalComments: "external",
   logLevel: "warning",
 });
+// What V8 made of the program is kept for the next start, if this folder may be written to: nobody else can put anything
+// there who could not change the program itself.
+const command = join(dist, "keyturn.cjs");
+writeFileSync(
+  command,
+  `#!/usr/bin/env -S node ${NODE_FLAGS.join(" ")}
+require("node:module").enableCompileCache(require("node:path").join(__dirname, "compile-cache"));
+require("./program.cjs");
+`,
+);
+chmodSync(command, 0o755);
 cpSync(join(root, "providers"), join(dist, "providers"), { recursive: true });
 cpSync(join(root, "node_modules/etcd3/proto"), join(dist, "proto/etcd"), { recursive: true });
 cpSync(join(root, "proto/keyturn/v1"), join(dist, "proto/keyturn/v1"), { recursive: true });
-chmodSync(join(dist, "keyturn.cjs"), 0o755);

@@ -39,8 +39,6 @@ import type { World } from "./tokens/world.ts";
 import { uuidV7 } from "./uuid.ts";
 
 /** When a new sidecar has its first callers behind it; then pauses in which they come first. */
-const READ_AHEAD_AFTER_MS = 2_000;
-const READ_AHEAD_PAUSE_MS = 20;
 const HOUSEKEEPING_MS = 60_000;
 /** What closing takes beyond the exchanges' own grace. */
 const CLOSE_WITHIN_MS = 2_000;
@@ -87,8 +85,6 @@ export async function startSidecar({
   const readProviders = () => readCatalogue(shippedProviders, config.providers.directories, log);
   let catalogue = readProviders();
   const undo: (() => Promise<unknown>)[] = [];
-  const stopped = new AbortController();
-  undo.push(async () => stopped.abort());
   try {
     let heart: Heart | undefined;
     const store = await openStore({
@@ -238,7 +234,6 @@ export async function startSidecar({
       ...(servers.http === undefined ? {} : { http: servers.http }),
       ...(servers.callback === undefined ? {} : { callback: servers.callback }),
     });
-    void readAhead(clock, () => catalogue, stopped.signal);
     return {
       data: servers.data,
       admin: servers.admin,
@@ -278,17 +273,6 @@ async function joinMembers(
   const membership = new Membership({ store, clock, session, instance, host, roles, newId, report: log });
   await membership.join();
   return membership;
-}
-
-/** Reads what the start did not need, a file at a time, so that nobody waits for it later and a bad one is told. */
-async function readAhead(clock: Clock, catalogue: () => Catalogue, signal: AbortSignal): Promise<void> {
-  const pause = (ms: number) => clock.sleep(ms, signal).catch(() => undefined);
-  await pause(READ_AHEAD_AFTER_MS);
-  for (const name of catalogue().names) {
-    if (signal.aborted) return;
-    catalogue().get(name);
-    await pause(READ_AHEAD_PAUSE_MS);
-  }
 }
 
 function readCatalogue(shipped: string, directories: readonly string[], log: Log): Catalogue {

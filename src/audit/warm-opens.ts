@@ -25,7 +25,7 @@ export class WarmOpens {
   }
 
   add(open: WarmOpen, count: number, atMs: number): void {
-    const named = JSON.stringify([open.account, open.caller, open.purpose]);
+    const named = nameOf(open);
     const sum = this.#sums.get(named);
     if (sum !== undefined) sum.count += count;
     else if (this.#sums.size < MAX_SUMS) this.#sums.set(named, { ...open, count, sinceMs: atMs });
@@ -44,7 +44,7 @@ export class WarmOpens {
   }
 
   #overflow(open: WarmOpen, count: number, atMs: number): void {
-    const named = JSON.stringify(["*", open.caller]);
+    const named = nameOf({ account: "*", purpose: "*", caller: open.caller });
     const sum = this.#sums.get(named);
     if (sum !== undefined) sum.count += count;
     else {
@@ -61,6 +61,11 @@ export class WarmOpens {
 }
 
 export type WarmSum = Readonly<Sum>;
+
+/** Neither a purpose nor an account's id has a space in it. */
+function nameOf({ account, purpose, caller }: Pick<WarmOpen, "account" | "purpose" | "caller">): string {
+  return `${purpose} ${account} ${caller}`;
+}
 
 export function warmEntry({ account, tenant, caller, purpose, count, sinceMs }: WarmSum): AuditEntry {
   const detail = { since: new Date(sinceMs).toISOString() };

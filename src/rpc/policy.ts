@@ -113,9 +113,18 @@ function matcher(globs: readonly string[]): RegExp {
   return new RegExp(`^(?:${globs.map(one).join("|")})$`, "s");
 }
 
+const MAX_GLOBS = 1_000;
+const globs = new Map<string, RegExp>();
+
 /** `*` stands for any text; everything else for itself, case-sensitive. */
 export function matchesGlob(glob: string, text: string): boolean {
-  return matcher([glob]).test(text);
+  const known = globs.get(glob);
+  if (known !== undefined) return known.test(text);
+  // They stand in routes, of which there are few; who makes them up gets no memory for it.
+  if (globs.size === MAX_GLOBS) globs.clear();
+  const made = matcher([glob]);
+  globs.set(glob, made);
+  return made.test(text);
 }
 
 /** CALLER_NOT_ALLOWED; the message says what to ask the operator for. */

@@ -27,14 +27,6 @@ export function allowed(
   asked: Asked,
   isRestricted: boolean,
 ): Uint8Array {
-  const injected = headers.map(([key]) => key);
-  const removed = [
-    ...CREDENTIAL_HEADERS,
-    ...(asked.accountHeader === undefined ? [] : [asked.accountHeader]),
-    ...(isRestricted ? OVERRIDE_HEADERS : []),
-    // Many servers read `x_api_key` as `x-api-key` (RFC 3875 §4.1.18).
-    ...injected.map((key) => key.replaceAll("-", "_")),
-  ].filter((name) => !injected.includes(name));
   const parameters = queryParameters.map(
     ([key, value]) => [encodeURIComponent(key), encodeURIComponent(value)] as const,
   );
@@ -43,13 +35,43 @@ export function allowed(
     ...headers.map(([key, value]) =>
       delimited(HEADERS, [delimited(1, [text(KEY, key), delimited(VALUE, [value])]), REPLACES]),
     ),
-    ...removed.map((name) => text(HEADERS_TO_REMOVE, name)),
+    removals(
+      headers.map(([key]) => key),
+      asked.accountHeader,
+      isRestricted,
+    ),
     ...parameters.map(([key, value]) =>
       delimited(QUERY_PARAMETERS_TO_SET, [text(KEY, key), text(VALUE, value)]),
     ),
     ...disguised.map((name) => text(QUERY_PARAMETERS_TO_REMOVE, name)),
   ]);
   return Buffer.concat([ALLOWS, response]);
+}
+
+const MAX_REMOVALS = 1_000;
+/** What is removed is the same for every request of a route. */
+const encodedRemovals = new Map<string, Uint8Array>();
+
+/** The headers that do not go upstream, encoded. */
+function removals(
+  injected: readonly string[],
+  accountHeader: string | undefined,
+  isRestricted: boolean,
+): Uint8Array {
+  const named = `${injected.join()} ${accountHeader} ${isRestricted}`;
+  const known = encodedRemovals.get(named);
+  if (known !== undefined) return known;
+  const removed = [
+    ...CREDENTIAL_HEADERS,
+    ...(accountHeader === undefined ? [] : [accountHeader]),
+    ...(isRestricted ? OVERRIDE_HEADERS : []),
+    // Many servers read `x_api_key` as `x-api-key` (RFC 3875 §4.1.18).
+    ...injected.map((key) => key.replaceAll("-", "_")),
+  ].filter((name) => !injected.includes(name));
+  const encoded = Buffer.concat(removed.map((name) => text(HEADERS_TO_REMOVE, name)));
+  if (encodedRemovals.size === MAX_REMOVALS) encodedRemovals.clear();
+  encodedRemovals.set(named, encoded);
+  return encoded;
 }
 
 /** Envoy replaces a parameter that is written as ours is; the provider may read `api%5fkey` as `api_key` too. */

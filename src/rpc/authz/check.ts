@@ -9,7 +9,7 @@ import { matchesGlob, requireRequest, requireSight } from "../policy.ts";
 import { allowed } from "./allowed.ts";
 import { type Asked, askedOf, type Fence } from "./asked.ts";
 import { denied } from "./denied.ts";
-import { type Asking, readAsking, readOpened } from "./wire.ts";
+import { type Asking, type Opened, readAsking, readOpened } from "./wire.ts";
 
 /** Envoy's clock runs from before it sent the request; after its time limit it says 503 without a reason. */
 const SHARE_OF_TIME = 0.9;
@@ -53,10 +53,12 @@ function decide(
     untilBootMs: nowMs + leftMs,
     actor: { caller: call.caller.name, purpose: "authz" },
   });
-  if (!(answer instanceof Promise)) return answered(deps, asked, call, answer).response;
+  if (!(answer instanceof Promise)) return answered(deps, asked, call, readOpened(answer));
   return answer.then(async (bytes) => {
     // Meanwhile the account may have become another one, or moved to another host.
-    const { response, incarnation } = answered(deps, asked, call, bytes);
+    const token = readOpened(bytes);
+    const { incarnation } = parseRevision(token.revision);
+    const response = answered(deps, asked, call, token);
     const now = await deps.broker.account(accountId);
     requireAllowed(deps, asked, call, now);
     if (now?.incarnation === incarnation) return response;
@@ -66,13 +68,9 @@ function decide(
   });
 }
 
-function answered(deps: CheckDeps, asked: Asked, call: Call, bytes: Uint8Array) {
-  const token = readOpened(bytes);
+function answered(deps: CheckDeps, asked: Asked, call: Call, token: Opened): Uint8Array {
   deps.opened(asked.ask.key.accountId, call.caller.name, "authz");
-  return {
-    response: allowed(token, asked, call.caller.isRequestRestricted),
-    incarnation: parseRevision(token.revision).incarnation,
-  };
+  return allowed(token, asked, call.caller.isRequestRestricted);
 }
 
 /** An account outside of the fence answers as one that is not there would, so that ids cannot be probed. */

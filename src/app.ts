@@ -82,7 +82,7 @@ export async function startSidecar({
   requireMeant(config);
   const stateDir = config.state_dir ?? defaultStateDir(env);
   openStateDir(stateDir);
-  const readProviders = () => readCatalogue(shippedProviders, config.providers.directories, log);
+  const readProviders = () => readCatalogue(shippedProviders, config, log);
   let catalogue = readProviders();
   const undo: (() => Promise<unknown>)[] = [];
   try {
@@ -275,12 +275,18 @@ async function joinMembers(
   return membership;
 }
 
-function readCatalogue(shipped: string, directories: readonly string[], log: Log): Catalogue {
+function readCatalogue(shipped: string, { providers, egress }: Config, log: Log): Catalogue {
   const report = (faults: readonly Fault[]) => {
     for (const fault of faults) log("a shipped provider file does not load", { fault: faultText(fault) });
   };
-  const loaded = loadCatalogue(directories, { directory: shipped, report });
-  if (loaded.ok) return loaded.catalogue;
+  const { allow_private: allowPrivate } = egress;
+  const loaded = loadCatalogue(providers.directories, { directory: shipped, report }, allowPrivate);
+  if (loaded.ok) {
+    const { names } = loaded.catalogue;
+    for (const name of allowPrivate.filter((each) => !names.includes(each)))
+      log("egress.allow_private names a provider that has no file", { provider: name });
+    return loaded.catalogue;
+  }
   const violations = loaded.faults.map((fault) => ({
     field: fault.path === "" ? fault.file : fault.path,
     description: faultText(fault),

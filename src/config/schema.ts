@@ -139,7 +139,15 @@ export const configSchema = z.strictObject({
       directories: list,
     })
     .prefault({}),
-  egress: egressSchema.prefault({}),
+  egress: egressSchema
+    .extend({
+      /**
+       * Names of providers whose requests may reach private networks (RFC 1918, RFC 6598, RFC 4193), over https. This
+       * machine, link-local and metadata addresses stay out of reach.
+       */
+      allow_private: list,
+    })
+    .prefault({}),
   connections: z
     .strictObject({
       /** The only `return_url`s that StartAuthorization takes, each matched exactly. */

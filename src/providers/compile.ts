@@ -71,6 +71,7 @@ export function compileProvider(
     },
     allowedHosts: compiler.allowedHosts(["allowed_hosts"], file.allowed_hosts),
     allowLoopback: file.allow_loopback_http === true,
+    allowPrivate: false,
     refresh: {
       resendSafe: refresh?.resend_safe ?? (asksForTokens(file.credentials) && spendsNothing(tokens)),
       earliestBeforeExpiryMs: maybeMs(refresh?.earliest_before_expiry),

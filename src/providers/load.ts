@@ -46,9 +46,16 @@ export interface Checked {
 
 /**
  * Reads every provider file of `directories`, a later one's files instead of an earlier one's of the same name. All or
- * nothing. Those of `checked` come before all of them, and are read when they are first asked for.
+ * nothing. Those of `checked` come before all of them, and are read when they are first asked for. `allowPrivate` names the
+ * providers for which the operator permits private networks: no file can do that for itself.
  */
-export function loadCatalogue(directories: readonly string[], checked?: Checked): Loaded {
+export function loadCatalogue(
+  directories: readonly string[],
+  checked?: Checked,
+  allowPrivate: readonly string[] = [],
+): Loaded {
+  const permitted = (provider: Provider) =>
+    allowPrivate.includes(provider.name) ? { ...provider, allowPrivate: true } : provider;
   const faults: Fault[] = [];
   const unread = checked === undefined ? new Map<string, string>() : filesIn(checked.directory, faults);
   const files = new Map<string, string>();
@@ -59,7 +66,7 @@ export function loadCatalogue(directories: readonly string[], checked?: Checked)
     unread.delete(name);
     const read = readProvider(file, name);
     if ("faults" in read) faults.push(...read.faults);
-    else providers.set(name, read);
+    else providers.set(name, permitted(read));
   }
   if (faults.length > 0) return { ok: false, faults };
   const sources = new Map([...unread, ...files]);
@@ -69,7 +76,7 @@ export function loadCatalogue(directories: readonly string[], checked?: Checked)
     unread.delete(name);
     const read = readProvider(file, name);
     if ("faults" in read) checked?.report(read.faults);
-    else providers.set(name, read);
+    else providers.set(name, permitted(read));
     return providers.get(name);
   };
   return {

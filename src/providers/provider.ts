@@ -191,6 +191,8 @@ export interface Provider {
   /** Hosts a request may go to: exact, `*.domain`, or with variables in them. */
   readonly allowedHosts: readonly Template[];
   readonly allowLoopback: boolean;
+  /** The operator permits private networks for this provider. */
+  readonly allowPrivate: boolean;
   readonly refresh: {
     readonly resendSafe: boolean;
     readonly earliestBeforeExpiryMs: number | undefined;

@@ -70,6 +70,7 @@ export function buildRequest(building: Building): Outbound {
     body,
     allowedHosts,
     allowLoopback: provider.allowLoopback,
+    allowPrivate: provider.allowPrivate,
     ...(certificate === undefined ? {} : { clientCertificate: certificate }),
     fresh: false,
     timeoutMs: building.timeoutMs,

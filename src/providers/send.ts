@@ -7,6 +7,8 @@ export interface Outbound {
   /** Exact hosts, and `*.domain` for everything below one. */
   readonly allowedHosts: string[];
   readonly allowLoopback: boolean;
+  /** The operator permits private networks for this provider. */
+  readonly allowPrivate: boolean;
   /** Shown when the server asks for one. */
   readonly clientCertificate?: { readonly chain: string; readonly key: string };
   /** On a connection of its own: a stale pooled one would leave doubt whether a single-use token was spent. */

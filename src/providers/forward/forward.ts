@@ -20,6 +20,7 @@ interface Outward {
   readonly headers: HttpFields;
   readonly allowedHosts: readonly string[];
   readonly allowLoopback: boolean;
+  readonly allowPrivate: boolean;
   readonly clientCertificate?: { readonly chain: string; readonly key: string };
   readonly timeoutMs: number;
   readonly keepEncoding: boolean;
@@ -180,6 +181,7 @@ async function send(
     headers: hop.headers,
     allowedHosts: hosts,
     allowLoopback: provider.allowLoopback,
+    allowPrivate: provider.allowPrivate,
     ...(shown === undefined ? {} : { clientCertificate: { chain: shown.chain, key: shown.key.reveal() } }),
     timeoutMs: Math.max(0, call.untilBootMs - clock.boot()),
     // Who names codings wants them; for everybody else the body is plain.

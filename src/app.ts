@@ -10,7 +10,7 @@ import { loadCallers } from "./config/callers.ts";
 import { egressProxy } from "./config/egress-proxy.ts";
 import { checkSocketPath, defaultRuntimeDir, defaultStateDir, socketPath } from "./config/paths.ts";
 import type { Config } from "./config/schema.ts";
-import { createEgress } from "./egress/egress.ts";
+import { assertHost, createEgress } from "./egress/egress.ts";
 import { KeyturnError } from "./errors.ts";
 import { withGoneJournal } from "./gone-journal.ts";
 import { hostGuard } from "./host-guard.ts";
@@ -174,7 +174,7 @@ export async function startSidecar({
         audit.warmOpen(account, caller, purpose);
         beating.rounds.noteUse(account);
       },
-      forward: createForward({ catalogue: () => catalogue, outlet: egress, clock }),
+      forward: createForward({ catalogue: () => catalogue, outlet: egress, requireHost: assertHost, clock }),
       act: actRecorder(audit),
       restore,
       withGoneJournal: (directory, work) => withGoneJournal(directory, stateDir, work),

@@ -112,6 +112,13 @@ export function renderUrl(template: UrlTemplate, lookup: Lookup): URL {
   return url;
 }
 
+/** What a URL's origin and path come to, forbidden ones too: for whoever says what is wrong with them. */
+export function writtenUrl({ origin, path }: UrlTemplate, lookup: Lookup): string {
+  const start =
+    "variable" in origin ? lookup(origin.variable) : `${origin.scheme}://${render(origin.authority, lookup)}`;
+  return start + render(path, lookup);
+}
+
 function originOf(template: UrlTemplate, lookup: Lookup): string {
   if ("variable" in template.origin) {
     const url = parseOrigin(lookup(template.origin.variable));

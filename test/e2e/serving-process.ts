@@ -31,6 +31,8 @@ export interface ServeOptions {
   readonly onEnd?: OnEnd;
   /** Node's own flags. */
   readonly flags?: readonly string[];
+  /** Beside this process's own. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** Registers what is to be done at the end. */
@@ -44,6 +46,7 @@ export function spawnServe({
   script,
   onEnd,
   flags = [],
+  env = {},
 }: ServeOptions): Serving {
   mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   const file = join(stateDir, `${name}.yaml`);
@@ -61,6 +64,7 @@ export function spawnServe({
     script === undefined ? [main, "serve", "--config", file] : [script[0], file, ...script.slice(1)];
   const child = spawn(process.execPath, [...flags, ...args], {
     stdio: ["ignore", "ignore", "pipe"],
+    env: { ...process.env, ...env },
   });
   let log = "";
   child.stderr?.on("data", (chunk) => {

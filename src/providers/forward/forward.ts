@@ -9,6 +9,7 @@ import { isThrottled, limitHeaders, type RateLimits, rateLimitsOf } from "../rat
 import { hostsOf } from "../request.ts";
 import { renderHeader } from "../template.ts";
 import { answerHeaders, checkedHeaders, requestHeaders } from "./headers.ts";
+import { noBaseUrl, type RequireHost } from "./no-base.ts";
 import { peek } from "./peek.ts";
 import { type Hop, redirected, type Start } from "./redirect.ts";
 import { type Base, baseOf, checkedPath, checkedQuery, targetUrl } from "./target.ts";
@@ -70,6 +71,7 @@ export interface ForwardDeps {
   /** The catalogue as it is now. */
   readonly catalogue: () => Catalogue;
   readonly outlet: Outlet;
+  readonly requireHost: RequireHost;
   readonly clock: Pick<Clock, "boot">;
 }
 
@@ -81,7 +83,7 @@ export function createForward(deps: ForwardDeps): Forward {
   return async (call) => {
     const provider = providerIn(deps.catalogue(), call.provider);
     const settled = settledFor(provider, call.fields);
-    const { start, first } = setOut(settled, provider, call);
+    const { start, first } = setOut(deps, settled, provider, call);
     let hop = first;
     let answer = await send(deps, provider, settled, call, hop);
     for (let followed = 0; followed < MAX_REDIRECTS; followed += 1) {
@@ -137,6 +139,7 @@ function settledOf(provider: Provider, fields: ForwardedCall["fields"]): Settled
 
 /** The call as it goes out first; everything the caller sent is checked here. */
 function setOut(
+  { requireHost }: ForwardDeps,
   settled: Settled,
   provider: Provider,
   call: ForwardedCall,
@@ -148,13 +151,7 @@ function setOut(
   const asked = checkedHeaders(call.headers, Object.keys(credential.headers), restricted);
   if (settled.base?.text !== call.baseUrl) settled.base = baseOf(call.baseUrl);
   const { base, defaults } = settled;
-  if (base === undefined) {
-    throw new KeyturnError(
-      "DESTINATION_NOT_ALLOWED",
-      "The provider's file names no base URL that this account's fields make whole.",
-      { metadata: { cause: "no_base_url", provider: provider.name } },
-    );
-  }
+  if (base === undefined) throw noBaseUrl(provider, call.fields, settled.hosts, requireHost);
   return {
     start: { base: base.url, parameters: credential.queryParameters, permits: call.permits },
     first: {

@@ -1,6 +1,7 @@
 import { type AddressInfo, createServer } from "node:net";
 import { onTestFinished } from "vitest";
 import { systemClock } from "../../../src/clock.ts";
+import { assertHost } from "../../../src/egress/egress.ts";
 import { createForward } from "../../../src/providers/forward/forward.ts";
 import { catalogueOf } from "../../../src/providers/load.ts";
 import type { Forward, ForwardedCall } from "../../../src/tokens/forwarding.ts";
@@ -54,7 +55,12 @@ export function forwarding(
   const { dial, dialled } = recordingDial(port);
   const outlet = room({ dial, resolve });
   const catalogue = catalogueOf(new Map([["acme", providerOf(file)]]));
-  const forward = createForward({ catalogue: () => catalogue, outlet, clock: systemClock() });
+  const forward = createForward({
+    catalogue: () => catalogue,
+    outlet,
+    requireHost: assertHost,
+    clock: systemClock(),
+  });
   return { forward, dialled };
 }
 

@@ -5,7 +5,7 @@ import { describe, expect, it } from "vitest";
 const root = join(import.meta.dirname, "..");
 const src = join(root, "src");
 
-const SHARED = ["tokens", "errors.ts", "clock.ts"];
+const SHARED = ["tokens", "errors.ts", "clock.ts", "suggest.ts"];
 const SEE_GEN = ["rpc", "store", "cli"];
 /** Which rooms a package from npm may be imported in. Packages not named here may be imported nowhere. */
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {

@@ -1,9 +1,9 @@
 import { parseArgs } from "node:util";
 import { invalid, KeyturnError } from "../errors.ts";
+import { suggest } from "../suggest.ts";
 import type { Command, Option } from "./command.ts";
 import { GLOBAL_OPTIONS } from "./global-options.ts";
 import { Options } from "./options.ts";
-import { suggest } from "./suggest.ts";
 
 /** What was asked for. */
 export type Parsed =

@@ -29,7 +29,13 @@ function authorizeUrl(
   at: (...members: string[]) => Path,
 ): ConsentPlan["url"] {
   const { authorizeHost, authorizePath = "/oauth/authorize", tokenHost } = auth;
-  const where = authorizeHost === undefined ? "authorizePath" : "authorizeHost";
+  // A fault of the host that both share is told once, where it stands.
+  const where =
+    authorizeHost !== undefined
+      ? "authorizeHost"
+      : authorizePath.startsWith("/")
+        ? "tokenHost"
+        : "authorizePath";
   return compiler.url(at("auth", where), `${authorizeHost ?? tokenHost}${authorizePath}`);
 }
 

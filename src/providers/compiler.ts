@@ -1,3 +1,4 @@
+import { suggest } from "../suggest.ts";
 import { compileExpression, compileRequestExpression, type Expression, isFault } from "./fence.ts";
 import { compileField, type FieldRule } from "./fields.ts";
 import type { NamedValues, ValuePlan } from "./provider.ts";
@@ -24,7 +25,7 @@ export interface CompileFault {
 }
 
 const LOOPBACK = /^(127\.0\.0\.1|localhost)(:([0-9]+|\$))?$/;
-const HOST_TEXT = /^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$/;
+const HOST_TEXT = /^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*(:[1-9][0-9]{0,4})?$/;
 const NOWHERE: UrlTemplate = { source: "", origin: { scheme: "https", authority: [] }, path: [], query: [] };
 /** A request's text, or an expression over its values. */
 export type DescribedValue = string | { readonly value: string };
@@ -40,6 +41,7 @@ export class Compiler {
   readonly clientFields: readonly string[];
   readonly #allowLoopback: boolean;
   readonly #hosts: Template[] = [];
+  readonly #constantHosts = new Set<string>();
   readonly #expressions = new Map<string, ReturnType<typeof compileExpression>>();
   readonly #answerFields = new Map<string, string>();
 
@@ -140,11 +142,7 @@ export class Compiler {
       return [];
     }
     for (const name of variablesOf(template)) {
-      if (!known(name))
-        this.fault(
-          path,
-          `no \${${name}}: nothing declares it (account_fields, callback_fields, response.fields)`,
-        );
+      if (!known(name)) this.#undeclared(path, name, known);
     }
     return template;
   }
@@ -167,24 +165,31 @@ export class Compiler {
       return NOWHERE;
     }
     for (const name of [...variablesOf(url.path), ...variablesOf(url.query)]) {
-      if (!this.fields.has(name) && !known(name))
-        this.fault(
-          path,
-          `no \${${name}}: nothing declares it (account_fields, callback_fields, response.fields)`,
-        );
+      if (!this.fields.has(name) && !known(name)) this.#undeclared(path, name, known);
     }
     this.#checkOrigin(path, url);
     return url;
   }
 
+  #undeclared(path: Path, name: string, known: (name: string) => boolean = () => false): void {
+    const names = [...this.fields.keys()];
+    const candidates = [
+      ...names,
+      ...names.map((field) => `fields.${field}`).filter(known),
+      ...this.clientFields.map((field) => `client.${field}`).filter(known),
+    ];
+    const spelt = candidates.find((each) => each.endsWith(`.${name}`)) ?? suggest(name, candidates)[0];
+    const meant = spelt === undefined ? "" : `; did you mean \${${spelt}}?`;
+    this.fault(
+      path,
+      `a name that account_fields, callback_fields or response.fields declare instead of \${${name}}${meant}`,
+    );
+  }
+
   #checkOrigin(path: Path, url: UrlTemplate): void {
     for (const name of hostVariables(url)) {
       const rule = this.fields.get(name);
-      if (rule === undefined)
-        this.fault(
-          path,
-          `no \${${name}}: nothing declares it (account_fields, callback_fields, response.fields)`,
-        );
+      if (rule === undefined) this.#undeclared(path, name);
       else if (!rule.mayBeHost || ("variable" in url.origin && rule.suffixes.length === 0)) {
         const need = "variable" in url.origin ? "allowed_suffixes" : "a pattern or allowed_suffixes";
         this.fault(path, `${need} for \${${name}}, because it decides which host is called`);
@@ -203,19 +208,35 @@ export class Compiler {
       this.fault(path, "https (http only to 127.0.0.1 or localhost, with allow_loopback_http: true)");
     }
     this.#hosts.push(url.origin.authority);
+    const [part, more] = url.origin.authority;
+    if (part !== undefined && "text" in part && more === undefined) this.#constantHosts.add(part.text);
   }
 
   /** The file's own list of hosts, or else those that its URLs write out. */
   allowedHosts(path: Path, texts: readonly string[] | undefined): readonly Template[] {
     if (texts === undefined) return this.#hosts;
-    return texts.map((text, at) => {
+    const listed = texts.map((text, at) => {
       const known = (name: string) => this.fields.get(name)?.mayBeHost === true;
       const template = this.template([...path, at], text, known);
-      const sample = template.map((part) => ("text" in part ? part.text : "x")).join("");
+      const sample = template.reduce(
+        (text, part) => text + ("text" in part ? part.text : text.endsWith(":") ? "1" : "x"),
+        "",
+      );
       const tooWide = sample.startsWith("*.") && sample.split(".").length < 3;
       if (!HOST_TEXT.test(sample) || tooWide)
-        this.fault([...path, at], "a host such as api.example.com, or *.example.com");
+        this.fault([...path, at], "a host such as api.example.com, api.example.com:8443 or *.example.com");
       return template;
     });
+    this.#checkWritten(path, texts);
+    return listed;
+  }
+
+  /** A host that a URL writes out and the list leaves out could never be called. */
+  #checkWritten(path: Path, texts: readonly string[]): void {
+    const covers = (text: string, host: string) =>
+      text === host || (text.startsWith("*.") && host.endsWith(text.slice(1)));
+    for (const host of this.#constantHosts)
+      if (!texts.some((text) => covers(text, host)))
+        this.fault(path, `${host} among them, because a URL of this file goes there`);
   }
 }

@@ -8,6 +8,8 @@ import {
   type Pair,
   parseDocument,
   visit,
+  type YAMLParseError,
+  type YAMLWarning,
 } from "yaml";
 import * as z from "zod";
 import type { CompileFault } from "./compiler.ts";
@@ -48,7 +50,7 @@ export function readDocument<T>(
   if (problems.length > 0) {
     const faults = problems.slice(0, 20).map((problem): Fault => {
       const { line, col } = lines.linePos(problem.pos[0]);
-      return { file, line, column: col, path: "", message: problem.message.split("\n")[0] ?? problem.code };
+      return { file, line, column: col, path: "", message: syntaxText(problem) };
     });
     return { faults };
   }
@@ -74,6 +76,22 @@ export function readDocument<T>(
           message: fault.message,
         })),
       };
+}
+
+const HINTS: Readonly<Record<string, string>> = {
+  TAB_AS_INDENT: "indent with spaces",
+  DUPLICATE_KEY: "write each member once",
+  BLOCK_AS_IMPLICIT_KEY: 'put a value with ": " in it into quotes',
+  MULTILINE_IMPLICIT_KEY: 'a member is written "name: value", its own members below it and further in',
+  BAD_SCALAR_START: "put a value that starts with this character into quotes",
+  MISSING_CHAR: "close what is opened, or put the value into quotes",
+};
+
+/** The parser's own words, and what to do about it. */
+function syntaxText({ code, message }: YAMLParseError | YAMLWarning): string {
+  const [said = code] = message.split("\n");
+  const hint = HINTS[code];
+  return hint === undefined ? said : `${said}; ${hint}`;
 }
 
 // A schema never changes, and writing it out takes as long as reading a hundred files.

@@ -235,7 +235,10 @@ function hostOf(template: Template, lookup: Lookup): string | undefined {
   }
 }
 
-function isHostAllowed(host: string, url: URL): boolean {
-  if (host === url.hostname || host === url.host) return true;
-  return host.startsWith("*.") && url.hostname !== host.slice(2) && isWithin(url.hostname, host.slice(2));
+function isHostAllowed(pattern: string, url: URL): boolean {
+  if (pattern === url.host) return true;
+  const [, host = "", port] = /^(.*?)(?::([0-9]+))?$/.exec(pattern) ?? [];
+  if (port !== undefined && port !== (url.port || (url.protocol === "https:" ? "443" : "80"))) return false;
+  if (!host.startsWith("*.")) return host === url.hostname;
+  return url.hostname !== host.slice(2) && isWithin(url.hostname, host.slice(2));
 }

@@ -302,7 +302,7 @@ export const providerFile = z.strictObject({
     }),
   allowed_hosts: z.array(z.string().min(1).max(255)).min(1).optional().meta({
     description:
-      "Hosts that requests may go to; *.example.com for all below. Default: those written in URLs.",
+      "Hosts that requests may go to; *.example.com for all below, host:port for another port than 443. Default: those written in URLs.",
   }),
   allow_loopback_http: z.boolean().optional(),
   response: response.optional(),

@@ -1,4 +1,5 @@
 import type { core } from "zod";
+import { suggest } from "../suggest.ts";
 import type { Path } from "./compiler.ts";
 
 type Issue = core.$ZodIssue;
@@ -32,9 +33,7 @@ export function shapeFaults(
       case "invalid_union":
         return unionFaults(issue, members, path, fault);
       case "invalid_type":
-        return [
-          fault(missing(issue) ? `is missing: expected ${issue.expected}` : `expected ${issue.expected}`),
-        ];
+        return [fault(`${missing(issue) ? "is missing: " : ""}expected ${inWords(issue.expected)}`)];
       case "invalid_value":
         return [fault(`expected one of ${issue.values.map((value) => JSON.stringify(value)).join(", ")}`)];
       case "invalid_format":
@@ -50,7 +49,7 @@ export function shapeFaults(
 /** Members are written in snake_case here and in camelCase there, which is easily mixed up. */
 function meant(key: string, members: readonly string[]): string {
   const plain = (name: string) => name.toLowerCase().replaceAll(/[_-]/g, "");
-  const other = members.find((name) => plain(name) === plain(key));
+  const other = members.find((name) => plain(name) === plain(key)) ?? suggest(key, members)[0];
   return other === undefined ? "; remove it or correct its spelling" : `; did you mean ${other}?`;
 }
 
@@ -79,8 +78,9 @@ function unionFaults(
   if (closest !== undefined && closest.length > 0) return shapeFaults(closest, members, path);
   if (issue.errors.length === 0)
     return [fault(issue.message.replace(/^.*Expected |^Invalid input/, "expected one of "))];
-  const expected = issue.errors.flatMap((branch) => branch.map(kindOf));
-  return [fault(`expected ${[...new Set(expected)].join(" or ")}`)];
+  const all = issue.errors.flat();
+  const isMissing = all.length > 0 && all.every((each) => each.path.length === 0 && missing(each));
+  return [fault(`${isMissing ? "is missing: " : ""}expected ${[...new Set(all.map(kindOf))].join(" or ")}`)];
 }
 
 function isWrongKind(issue: Issue): boolean {
@@ -88,7 +88,21 @@ function isWrongKind(issue: Issue): boolean {
 }
 
 function kindOf(issue: Issue): string {
-  if (issue.code === "invalid_type") return issue.expected;
+  if (issue.code === "invalid_type") return inWords(issue.expected);
   if (issue.code === "invalid_value") return issue.values.map((value) => JSON.stringify(value)).join(" or ");
   return (issue.code === "invalid_format" ? formatText(issue) : issue.message).replace(/^expected /, "");
+}
+
+const WORDS: Readonly<Record<string, string>> = {
+  string: "a text",
+  number: "a number",
+  int: "a whole number",
+  boolean: "true or false",
+  array: "a list",
+  object: "members (name: value)",
+  record: "members (name: value)",
+};
+
+function inWords(kind: string): string {
+  return WORDS[kind] ?? kind;
 }

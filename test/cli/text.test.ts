@@ -1,9 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { clip, plain, widthOf } from "../../src/cli/paint.ts";
 import { shellWord } from "../../src/cli/shell-word.ts";
-import { suggest } from "../../src/cli/suggest.ts";
 import { table } from "../../src/cli/table.ts";
 import { durationMsOf, iso, relative, span, timeMsOf } from "../../src/cli/when.ts";
+import { suggest } from "../../src/suggest.ts";
 
 const paint = (_: string, text: string) => text;
 

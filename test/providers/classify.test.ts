@@ -129,7 +129,13 @@ describe("classification by the file", () => {
   });
 
   it("falls back to the default when the expression fails, names no class, or the answer is too large for it", async () => {
-    for (const errors of ["body.error + 1", '{"class": "nonsense"}', "3", '{"class": 5}', "$length(body)"]) {
+    for (const errors of [
+      "body.error + 1",
+      '{"class": "non" & "sense"}',
+      "3",
+      '{"class": 5}',
+      "$length(body)",
+    ]) {
       expect(await interpretation(answerOf(400, { error: "invalid_grant" }), file(errors))).toMatchObject({
         class: "reauth",
         rule: "default:invalid_grant",

@@ -41,7 +41,7 @@ describe("loading provider files", () => {
     const oauth = oauthFile().replace(/authorization: .*\n/, "");
     expect(lint(`${oauth}${header("developer_token")}`)).toEqual([]);
     expect(lint(`${oauth}${header("developer_tokn")}`)).toEqual([
-      expect.stringContaining("no ${client.developer_tokn}: nothing declares it"),
+      expect.stringContaining("instead of ${client.developer_tokn}; did you mean ${client.developer_token}?"),
     ]);
     expect(lint(`credentials: { format: api_key }\n${header("developer_token")}`)).toEqual([
       expect.stringContaining("client_fields: expected credentials of a format with an OAuth client"),
@@ -98,7 +98,9 @@ describe("loading provider files", () => {
     const loaded = loadCatalogue([own]);
     const texts = loaded.ok ? [] : loaded.faults.map(faultText);
     expect(
-      texts.some((text) => text.startsWith(join(own, "a.yaml:1:14: credentials: expected object"))),
+      texts.some((text) =>
+        text.startsWith(join(own, "a.yaml:1:14: credentials: expected members (name: value)")),
+      ),
     ).toBe(true);
     expect(texts.some((text) => text.startsWith(join(own, "b.yaml:")))).toBe(true);
     expect(texts.some((text) => text.includes("c.yaml"))).toBe(false);
@@ -126,7 +128,7 @@ surprise: 1
 `;
     expect(lint(text)).toEqual([
       'acme.yaml:5:37: credentials.config.options.authorizationMethod: expected one of "header", "body", "none", "client_secret_jwt", "private_key_jwt", "tls_client_auth", "custom"',
-      "acme.yaml:7:33: authorization.0.config.pth: is not a known member; remove it or correct its spelling",
+      "acme.yaml:7:33: authorization.0.config.pth: is not a known member; did you mean path?",
       "acme.yaml:8:28: refresh.max_concurrent: Too small: expected number to be >=1",
       "acme.yaml:9:1: surprise: is not a known member; remove it or correct its spelling",
     ]);
@@ -142,7 +144,7 @@ surprise: 1
     [
       "an undeclared variable in the host",
       oauthFile("proxy: { base_url: 'https://${where}/x' }"),
-      "nothing declares it",
+      "response.fields declare instead of ${where}",
     ],
     [
       "an answer's field in the host without suffixes",
@@ -186,6 +188,30 @@ surprise: 1
     ["a fragment in the URL", oauthFile("proxy: { base_url: 'https://b.example/#x' }"), "without #, @"],
     ["every host", oauthFile("allowed_hosts: ['*']"), "a host such as"],
     ["a top-level domain", oauthFile("allowed_hosts: ['*.com']"), "a host such as"],
+    [
+      "a list of hosts without one that a URL writes out",
+      oauthFile(
+        "proxy: { base_url: 'https://api.acme.example:8443' }\nallowed_hosts: [auth.acme.example, api.acme.example]",
+      ),
+      "expected api.acme.example:8443 among them",
+    ],
+    ["a port that there is not", oauthFile("allowed_hosts: ['auth.acme.example:0']"), "a host such as"],
+    [
+      "a class that there is not",
+      oauthFile(`errors: 'status = 400 ? {"class": "re-auth"}'`),
+      "instead of re-auth",
+    ],
+    ["a function that is spelt otherwise", oauthFile("errors: $lookupp(body, 'x')"), "did you mean $lookup?"],
+    [
+      "a field without its place",
+      oauthFile("account_fields: { team: {} }").replace(
+        "{ format: bearer, config: { path: oauth.token.access_token } }",
+        '{ format: header, config: { name: X, value: "${team}" } }',
+      ),
+      "did you mean ${fields.team}?",
+    ],
+    ["no authorization", oauthFile().replace(/authorization: .*\n/, ""), "authorization: is missing"],
+    ["a tab", oauthFile("refresh:\n\tlead: 1h"), "indent with spaces"],
     ["an unclosed variable", oauthFile("proxy: { base_url: 'https://b.example/${x' }"), "without #"],
     ["an alias", oauthFile("setup: &a { notes: x }\nproxy: *a"), "aliases"],
     ["two members of one name", oauthFile("errors: a\nerrors: b"), "unique"],

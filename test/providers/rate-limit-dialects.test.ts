@@ -320,6 +320,23 @@ describe("a token endpoint's throttling in a vendor's dialect", () => {
     });
   });
 
+  it.each([
+    ["", { "x-ratelimit-reset": "300" }],
+    ["", { "x-rate-limit-reset": `${SECONDS + 300}` }],
+    ["", { ratelimit: '"burst";r=0;t=300' }],
+    ["rate_limits: { reset: date }", { "ratelimit-reset": "2026-01-01T00:05:00Z" }],
+    [
+      "rate_limits: { windows: [{ reset: { header: x-wait-ms, unit: delta_ms } }] }",
+      { "x-wait-ms": "300000" },
+    ],
+  ])("waits for the reset where a 429 says nothing else: %s %j", async (dialect, told) => {
+    const answer = answerOf(429, "", told, { receivedAtMs: NOW_MS });
+    expect(await interpretation(answer, providerOf(oauthFile(dialect)))).toMatchObject({
+      class: "rate_limited",
+      retryAfterMs: 300_000,
+    });
+  });
+
   it("never hides that the grant has ended", async () => {
     const answer = answerOf(403, { error: "invalid_grant" }, headers);
     expect(await interpretation(answer, file)).toMatchObject({ class: "reauth" });

@@ -144,7 +144,7 @@ describe("a request made by a provider file", () => {
 
   it("refuses at load what no request has: a code in a refresh, a signature in a response, a taken field name", () => {
     const load = (file: string) => () => providerOf(file);
-    expect(load(oauthFile("", `    refreshParams: { x: "\${code}" }`))).toThrow(/no \${code}/);
+    expect(load(oauthFile("", `    refreshParams: { x: "\${code}" }`))).toThrow(/instead of \${code}/);
     expect(load(oauthFile("response: { map: { access_token: '$jwt({}, body.k)' } }"))).toThrow(/functions/);
     expect(load(oauthFile("account_fields: { scope: {} }"))).toThrow(/another name than scope/);
     expect(load(oauthFile("", `    tokenParams: { x: "\${state}" }`))).not.toThrow();

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { hostAllowed } from "../../src/egress/hosts.ts";
 import { basicAuth } from "../../src/providers/request.ts";
 import {
   bodyText,
@@ -126,13 +127,36 @@ describe("asking for a token", () => {
   });
 
   it("refuses a token host that is none of the file's allowed hosts", async () => {
-    const { vendors, sent } = vendorsOf(
-      providerOf(oauthFile("allowed_hosts: [api.acme.example, '*.auth.acme.example']")),
-    );
-    await expect(vendors.exchange(contextOf("acme"), go, ear)).rejects.toMatchObject({
-      reason: "DESTINATION_NOT_ALLOWED",
-    });
+    const file = oauthFile(
+      "account_fields: { host: { pattern: '^[a-z0-9.-]+(:[0-9]{2,5})?$' } }\nallowed_hosts: [api.acme.example, '*.auth.acme.example', '*.own.example:8443']",
+    ).replace("https://auth.acme.example", "https://${host}");
+    const { vendors, sent } = vendorsOf(providerOf(file));
+    const exchange = (host: string) => vendors.exchange(contextOf("acme", { host }), go, ear);
+    for (const host of ["auth.acme.example", "own.example:8443", "git.own.example", "git.own.example:8444"])
+      await expect(exchange(host)).rejects.toMatchObject({ reason: "DESTINATION_NOT_ALLOWED" });
     expect(sent).toEqual([]);
+    for (const host of ["api.acme.example", "eu.auth.acme.example", "git.own.example:8443"])
+      await exchange(host);
+    expect(sent.map(({ url }) => url)).toEqual([
+      "https://api.acme.example/token",
+      "https://eu.auth.acme.example/token",
+      "https://git.own.example:8443/token",
+    ]);
+  });
+
+  it("calls a customer's own server at the port that its address names, and at no other", async () => {
+    const file = oauthFile("account_fields: { host: { pattern: '^[a-z0-9.-]+(:[0-9]{2,5})?$' } }").replace(
+      "https://auth.acme.example",
+      "https://${host}",
+    );
+    const { vendors, sent } = vendorsOf(providerOf(file));
+    await vendors.exchange(contextOf("acme", { host: "git.customer.example:8443" }), go, ear);
+    expect(sent[0]).toMatchObject({
+      url: "https://git.customer.example:8443/token",
+      allowedHosts: ["git.customer.example:8443"],
+    });
+    for (const port of [8443, 443, 8444])
+      expect(hostAllowed(`git.customer.example:${port}`, sent[0]?.allowedHosts ?? [])).toBe(port === 8443);
   });
 
   it("hands the caller's go and ear to the way out, and its result back", async () => {

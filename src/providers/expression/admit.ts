@@ -1,3 +1,4 @@
+import { suggest } from "../../suggest.ts";
 import { BINARY_OPERATORS, type BinaryOperator, type Node } from "./ast.ts";
 import { MAX_DEPTH } from "./budget.ts";
 import type { Functions } from "./functions.ts";
@@ -146,8 +147,13 @@ export class Admission {
     const name = isRaw(procedure) && procedure.type === "variable" ? String(procedure.value) : "";
     const builtin = Object.hasOwn(this.#functions, name) ? this.#functions[name] : undefined;
     if (builtin === undefined) {
-      const known = Object.keys(this.#functions).map((each) => `$${each}`);
-      return this.#refuse(raw, `one of the functions ${known.join(", ")}`);
+      const names = Object.keys(this.#functions);
+      const [meant] = suggest(name, names);
+      const other = meant === undefined ? "" : `; did you mean $${meant}?`;
+      return this.#refuse(
+        raw,
+        `one of the functions ${names.map((each) => `$${each}`).join(", ")} instead of $${name}${other}`,
+      );
     }
     const raws = list(raw["arguments"]);
     const { min, max } = builtin;

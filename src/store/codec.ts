@@ -26,6 +26,7 @@ import {
 import {
   AuthorizationRecordSchema,
   ClientSecretsRecordSchema,
+  ContentKeyRecordSchema,
   SealedCredentialRecordSchema,
 } from "../gen/keyturn/storage/v1/sealed_pb.js";
 import type { EventPosition, NewEvent } from "../tokens/events.ts";
@@ -57,6 +58,7 @@ const SCHEMAS: Readonly<Record<StoredKind, DescMessage>> = {
   lock: LockRecordSchema,
   client: OAuthClientRecordSchema,
   client_secrets: ClientSecretsRecordSchema,
+  content_key: ContentKeyRecordSchema,
   permit: PermitRecordSchema,
   budget: BudgetBlockRecordSchema,
   cooldown: CooldownRecordSchema,

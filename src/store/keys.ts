@@ -15,6 +15,7 @@ import { shardOf } from "../tokens/shard.ts";
  * | `authorizations/<hash of state>` | AuthorizationRecord | own, 10 min | sealed PKCE verifier, used once |
  * | `clients/<provider>/<name>` | OAuthClientRecord | – | OAuth client, its fault and hold |
  * | `client-secrets/<provider>/<name>` | ClientSecretsRecord | – | its sealed secrets |
+ * | `content-keys/current` | ContentKeyRecord | – | sealed key of the marks that tell a repeated creation |
  * | `members/<instance>` | MemberRecord | session | who lives, and what it has applied |
  * | `shards/<n>` | ShardOwnerRecord | session | whose schedule a slice of the accounts is |
  * | `permits/<provider>/<client>/<n>` | PermitRecord | own, 65 s | a taken place of the concurrency cap |
@@ -40,6 +41,7 @@ const FOLDERS: Readonly<Record<Kind, string>> = {
   authorization: "authorizations",
   client: "clients",
   client_secrets: "client-secrets",
+  content_key: "content-keys",
   member: "members",
   shard: "shards",
   permit: "permits",

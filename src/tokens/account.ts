@@ -100,7 +100,7 @@ export interface Account {
   readonly updatedAtMs: number;
   /** Written at most once an hour. */
   readonly lastUsedAtMs: number | undefined;
-  /** SHA-256 (hex) over what creation was given, for idempotent creation. */
+  /** The mark on what creation was given, for idempotent creation (`content-mark.ts`). */
   readonly contentHash: string;
   /** An authorization made it, and none has been completed yet; absent otherwise. */
   readonly pendingSinceMs?: number | undefined;

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { invalid, KeyturnError } from "../errors.ts";
 import { type Account, DEFAULT_SLOT, requireAccountId, type SlotKey } from "./account.ts";
+import { type ContentMarks, contentKeyAt } from "./content-mark.ts";
 import { credentialContext } from "./contexts.ts";
 import { type Credential, credentialToBytes } from "./credential.ts";
 import { Draft, slotEvent } from "./draft.ts";
@@ -14,7 +15,7 @@ import type { Actor, Sealed } from "./sealing.ts";
 import { settle } from "./settle.ts";
 import { slotOf } from "./slot.ts";
 import { clientKeyOf, type Snapshot, snapshotOf, snapshotReads } from "./snapshot.ts";
-import type { Entry } from "./store.ts";
+import type { Entry, View } from "./store.ts";
 import type { Revocation } from "./vendor.ts";
 import type { World } from "./world.ts";
 
@@ -48,10 +49,12 @@ export interface AccountPatch {
 export class Accounts {
   readonly #world: World;
   readonly #known: Known;
+  readonly #marks: ContentMarks;
 
-  constructor(world: World, known: Known) {
+  constructor(world: World, known: Known, marks: ContentMarks) {
     this.#world = world;
     this.#known = known;
+    this.#marks = marks;
   }
 
   /** ACCOUNT_NOT_FOUND. */
@@ -64,17 +67,23 @@ export class Accounts {
 
   /** Idempotent by id and content: the same again gives the existing one, another content ACCOUNT_ALREADY_EXISTS. */
   async create(wanted: NewAccount, actor: Actor): Promise<Entry<"account">> {
-    this.#check(wanted);
-    return this.#store(wanted, actor, undefined);
+    const view = await this.#look(wanted);
+    return view.get(key("account", wanted.id)) ?? this.#store(wanted, view, actor, undefined);
   }
 
-  /** True when there is none yet. Otherwise as `create`, which without a KEK call says what it would do. */
+  /** True when there is none yet. Otherwise as `create` would do; it costs a process one KEK call in its life. */
   async isNew(wanted: NewAccount): Promise<boolean> {
+    return (await this.#look(wanted)).get(key("account", wanted.id)) === undefined;
+  }
+
+  /** What there is of it: nothing, or the same. ACCOUNT_ALREADY_EXISTS: another. */
+  async #look(wanted: NewAccount): Promise<View> {
     this.#check(wanted);
     const at = key("account", wanted.id);
-    const entry = (await this.#world.store.read([at])).get(at);
-    if (entry === undefined) return true;
-    if (entry.value.contentHash === contentHash(wanted)) return false;
+    const view = await this.#world.store.read([at, contentKeyAt]);
+    const entry = view.get(at);
+    if (entry === undefined || (await this.#marks.fits(entry.value.contentHash, contentDigest(wanted), view)))
+      return view;
     throw alreadyExists(wanted.id);
   }
 
@@ -84,18 +93,22 @@ export class Accounts {
    */
   async import(wanted: NewAccount, firstCheck: () => number, actor: Actor): Promise<"created" | "unchanged"> {
     // Most of a repeated import is there already, and needs no data key.
-    if (!(await this.isNew(wanted))) return "unchanged";
-    await this.#store(wanted, actor, firstCheck);
+    const view = await this.#look(wanted);
+    if (view.get(key("account", wanted.id)) !== undefined) return "unchanged";
+    await this.#store(wanted, view, actor, firstCheck);
     return "created";
   }
 
   async #store(
     wanted: NewAccount,
+    before: View,
     actor: Actor,
     firstCheck: (() => number) | undefined,
   ): Promise<Entry<"account">> {
     const { credential: _credential, tokens: _tokens, ...visible } = wanted;
     const at = key("account", wanted.id);
+    const digest = contentDigest(wanted);
+    const contentHash = await this.#marks.of(digest, credentialsOf(wanted).length > 0, before);
     const nowMs = this.#world.clock.now();
     let account: Account = {
       ...visible,
@@ -105,7 +118,7 @@ export class Accounts {
       createdAtMs: nowMs,
       updatedAtMs: nowMs,
       lastUsedAtMs: undefined,
-      contentHash: contentHash(wanted),
+      contentHash,
     };
     const draft = new Draft()
       .expect(at, undefined)
@@ -132,12 +145,13 @@ export class Accounts {
       const type = n === 0 ? "integrated_account:created" : "feed:slot_changed";
       draft.event(slotEvent(type, account, name, slot, nowMs, "created"));
     }
-    const transaction = draft.done(this.#world.newId(), [at]);
+    const transaction = draft.done(this.#world.newId(), [at, contentKeyAt]);
     const result = await settle(this.#world, transaction, this.#world.clock.boot() + STORE_PATIENCE_MS);
     const entry = result.view.get(at);
     if (entry === undefined)
       throw new KeyturnError("STORE_UNAVAILABLE", "The account was deleted while it was created.");
-    if (result.applied || entry.value.contentHash === account.contentHash) return entry;
+    if (result.applied || (await this.#marks.fits(entry.value.contentHash, digest, result.view)))
+      return entry;
     throw alreadyExists(wanted.id);
   }
 
@@ -371,8 +385,8 @@ export function checkLabels(labels: Readonly<Record<string, string>>): void {
   if (bytes > MAX_LABEL_BYTES) throw invalid("labels", `at most ${MAX_LABEL_BYTES} bytes in all`);
 }
 
-/** Of everything given, secrets included, so that a repeated creation can be told from another one. */
-function contentHash(wanted: NewAccount): string {
+/** Of everything given, secrets included. Who has it can try guesses at them: it is stored only keyed. */
+function contentDigest(wanted: NewAccount): string {
   const { credential, tokens = {}, ...visible } = wanted;
   const hash = createHash("sha256").update(JSON.stringify(visible, sortedKeys));
   if (credential !== undefined) hash.update(credentialToBytes(timeless(credential)));

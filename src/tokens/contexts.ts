@@ -40,6 +40,11 @@ export function clientSecretContext(provider: string, client: string, generation
   };
 }
 
+/** What the key of content marks belongs to. One for the whole environment. */
+export function contentKeyContext(keyId: string): SealContext {
+  return { kind: "content_key", tenant: "", id: keyId, incarnation: "", slot: "", generation: 0 };
+}
+
 /** What a started authorization belongs to. */
 export function authorizationContext(
   account: Pick<Account, "id" | "tenant" | "incarnation">,

@@ -8,6 +8,7 @@ export interface KekUse {
   readonly what:
     | "credentials"
     | "client secrets"
+    | "content keys"
     | "open authorizations"
     | "kept answers"
     | "open attempts"
@@ -41,6 +42,7 @@ export async function kekUses(world: World, kekId: string): Promise<KekUses> {
   for await (const { value } of entriesOf(store, "credential")) sealed("credentials", "", value.sealed);
   for await (const { value } of entriesOf(store, "client_secrets"))
     sealed("client secrets", "", value.sealed);
+  for await (const { value } of entriesOf(store, "content_key")) sealed("content keys", "", value.sealed);
   for await (const { value } of entriesOf(store, "authorization"))
     sealed("open authorizations", "", value.sealed);
   // Their answers and credentials will be sealed with keys that are wrapped already.

@@ -85,6 +85,13 @@ export interface ClientSecrets {
   readonly sealed: Sealed;
 }
 
+/** What the marks on accounts' first content are made with, one for all sidecars. */
+export interface ContentKey {
+  /** Random per key. */
+  readonly keyId: string;
+  readonly sealed: Sealed;
+}
+
 export interface SealedCredential {
   readonly incarnation: string;
   readonly generation: number;
@@ -199,7 +206,7 @@ export interface RestoreHold {
 export interface RewrapMark {
   readonly toVersion: number;
   /** What `after` is a place among. */
-  readonly kind: "credential" | "client_secrets";
+  readonly kind: "credential" | "client_secrets" | "content_key";
   readonly after: string;
   readonly done: number;
   readonly startedAtMs: number;
@@ -246,6 +253,7 @@ export interface Kinds {
     readonly parts: readonly [provider: string, name: string];
     readonly value: ClientSecrets;
   };
+  content_key: { readonly parts: readonly ["current"]; readonly value: ContentKey };
   permit: { readonly parts: readonly [provider: string, client: string, n: string]; readonly value: Permit };
   budget: {
     readonly parts: readonly [provider: string, client: string, n: string];

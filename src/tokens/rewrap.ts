@@ -1,5 +1,5 @@
 import { KeyturnError } from "../errors.ts";
-import { clientSecretContext, credentialContext } from "./contexts.ts";
+import { clientSecretContext, contentKeyContext, credentialContext } from "./contexts.ts";
 import { Draft } from "./draft.ts";
 import { inOrder } from "./in-order.ts";
 import type { KekAdmin } from "./keys.ts";
@@ -20,9 +20,9 @@ const TELL_EVERY_MS = 250;
 /** What a sidecar with an older view of the KEK seals meanwhile is found by going through once more. */
 const MOST_ROUNDS = 3;
 
-const KINDS = ["credential", "client_secrets"] as const;
+const KINDS = ["credential", "client_secrets", "content_key"] as const;
 type SealedKind = (typeof KINDS)[number];
-type SealedEntry = Entry<"credential"> | Entry<"client_secrets">;
+type SealedEntry = { readonly [K in SealedKind]: Entry<K> }[SealedKind];
 
 /** A sealer that can move a sealed value under the newest KEK version without opening it. */
 export interface Rewrapper extends Sealer {
@@ -140,7 +140,8 @@ export class Rewrap {
     const sealed = await this.#rewrapper.rewrap(entry.value.sealed, actor);
     if (sealed === undefined) return;
     const draft = new Draft().expect(entry.key, entry);
-    if (isCredential(entry)) draft.put(entry.key, { ...entry.value, sealed });
+    if (isOf("credential", entry)) draft.put(entry.key, { ...entry.value, sealed });
+    else if (isOf("client_secrets", entry)) draft.put(entry.key, { ...entry.value, sealed });
     else draft.put(entry.key, { ...entry.value, sealed });
     // Refused: somebody sealed it anew meanwhile.
     await this.#write(draft);
@@ -179,7 +180,8 @@ export class Rewrap {
   }
 
   async #contextOf(entry: SealedEntry): Promise<SealContext | undefined> {
-    if (!isCredential(entry)) {
+    if (isOf("content_key", entry)) return contentKeyContext(entry.value.keyId);
+    if (isOf("client_secrets", entry)) {
       const [provider, client] = entry.key.parts;
       return clientSecretContext(provider, client, entry.value.generation);
     }
@@ -227,6 +229,6 @@ async function settled(work: Promise<void>): Promise<{ readonly error: unknown }
   );
 }
 
-function isCredential(entry: SealedEntry): entry is Entry<"credential"> {
-  return entry.key.kind === "credential";
+function isOf<K extends SealedKind>(kind: K, entry: SealedEntry): entry is Extract<SealedEntry, Entry<K>> {
+  return entry.key.kind === kind;
 }

@@ -1,4 +1,5 @@
 import type { Account, SlotState } from "./account.ts";
+import { type ContentMarks, contentKeyAt, isBareMark } from "./content-mark.ts";
 import { Draft, slotEvent } from "./draft.ts";
 import { STORE_PATIENCE_MS } from "./limits.ts";
 import { EVERYTHING, type Ownership } from "./membership.ts";
@@ -13,15 +14,21 @@ const EXPIRING_WITHIN_MS = 7 * 86_400_000;
 const PENDING_FOR_MS = 86_400_000;
 const PAGE = 100;
 
-/** What is looked after once an hour: credentials that will end, authorizations nobody completed, and last uses. */
+/** What is looked after once an hour: credentials that will end, authorizations nobody completed, last uses, old marks. */
 export class Rounds {
   readonly #world: Pick<World, "clock" | "store" | "newId" | "report">;
+  readonly #marks: Pick<ContentMarks, "of">;
   readonly #ownership: Ownership;
   /** Used since the last round, and when last. */
   #used = new Map<string, number>();
 
-  constructor(world: Pick<World, "clock" | "store" | "newId" | "report">, ownership: Ownership = EVERYTHING) {
+  constructor(
+    world: Pick<World, "clock" | "store" | "newId" | "report">,
+    marks: Pick<ContentMarks, "of">,
+    ownership: Ownership = EVERYTHING,
+  ) {
     this.#world = world;
+    this.#marks = marks;
     this.#ownership = ownership;
   }
 
@@ -44,6 +51,7 @@ export class Rounds {
   async once(signal: AbortSignal): Promise<void> {
     await this.#writeUses();
     if (this.#ownership.share === 0) return;
+    let canKey = true;
     for (let after: string | undefined = ""; after !== undefined; ) {
       signal.throwIfAborted();
       const page: Page<"account"> = await this.#world.store.scan("account", after, PAGE);
@@ -52,6 +60,8 @@ export class Rounds {
         if (this.#isAbandoned(value)) await this.#removeAbandoned(value.id);
         for (const [slot, state] of Object.entries(value.slots))
           if (this.#isNews(state)) await this.#tellExpiring(value.id, slot);
+        // Without the KEK it is left to the next round, and the rest of this one is not.
+        if (canKey && isBareMark(value.contentHash)) canKey = await this.#keyMark(value);
       }
       after = page.next;
     }
@@ -76,6 +86,21 @@ export class Rounds {
       draft.done(this.#world.newId(), []),
       this.#world.clock.boot() + STORE_PATIENCE_MS,
     );
+  }
+
+  /** What an earlier release stored lets guesses at a weak secret be tried. */
+  async #keyMark({ id, contentHash }: Account): Promise<boolean> {
+    try {
+      const view = await this.#world.store.read([contentKeyAt]);
+      const keyed = await this.#marks.of(contentHash, true, view);
+      await this.#amend(id, (account) =>
+        account.contentHash === contentHash ? { ...account, contentHash: keyed } : undefined,
+      );
+      return true;
+    } catch (error) {
+      this.#world.report("content marks of an earlier release are not keyed yet", {}, error);
+      return false;
+    }
   }
 
   async #writeUses(): Promise<void> {

@@ -16,7 +16,7 @@ export interface Sealed {
  * format version are added by the sealer.
  */
 export interface SealContext {
-  readonly kind: "credential" | "answer" | "client_secret" | "authorization";
+  readonly kind: "credential" | "answer" | "client_secret" | "authorization" | "content_key";
   readonly tenant: string;
   /** Account id, or `provider/client`. */
   readonly id: string;

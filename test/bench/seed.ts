@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { startSidecar } from "../../src/app.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { Accounts, type NewAccount } from "../../src/tokens/accounts.ts";
+import { ContentMarks } from "../../src/tokens/content-mark.ts";
 import { Known } from "../../src/tokens/known.ts";
 import { Secret } from "../../src/tokens/secret.ts";
 import type { Store, Transaction, TransactionResult } from "../../src/tokens/store.ts";
@@ -47,7 +48,8 @@ export async function seedAccounts(stateDir: string, count: number, seeding: See
   if (world === undefined) throw new Error("a sidecar without a world");
   const { clock } = world;
   const endsAtMs = seeding.endsAtMs ?? ((n: number) => clock.now() + DAY_MS * (1 + (n % 29)));
-  const accounts = new Accounts({ ...world, store: batched(world.store, batch) }, new Known(clock, 1));
+  const batching = { ...world, store: batched(world.store, batch) };
+  const accounts = new Accounts(batching, new Known(clock, 1), new ContentMarks(world));
   for (let from = 0; from < count; from += AT_ONCE) {
     const ids = Array.from({ length: Math.min(AT_ONCE, count - from) }, (_, n) => from + n);
     await Promise.all(

@@ -16,8 +16,8 @@ export interface FreshSidecar {
 
 // More than two pages of the rewrap, so that one of them is behind it when it is killed.
 const ACCOUNTS = 450;
-/** With the client's secret. */
-const SEALED = BigInt(ACCOUNTS + 1);
+// With the client, and the key of content marks.
+const SEALED = BigInt(ACCOUNTS + 2);
 const id = (n: number) => `a${n}`;
 
 async function createAccounts(admin: Caller): Promise<void> {

@@ -71,7 +71,8 @@ describe("a rotation of the KEK in Vault, over etcd", () => {
     const [first, second] = sidecars;
     if (first === undefined || second === undefined) throw new Error("two sidecars were wanted");
     await times(ACCOUNTS, (n) => connect(`acct-${n}`, { expired: false }));
-    const sealed = ACCOUNTS + 1;
+    // The client, and the key of content marks.
+    const sealed = ACCOUNTS + 2;
     const bare = transit(bao, { key, auth: { method: "token", token } });
     const old = await bare.wrap(DEK, new AbortController().signal);
     const reading = readers(second, ACCOUNTS);

@@ -5,7 +5,7 @@ import { ACTOR, CONTEXT, isWiped, PLAIN, sealing, sealOne } from "./setup.ts";
 
 const text = fc.string({ unit: "grapheme", maxLength: 20 });
 const contexts: fc.Arbitrary<SealContext> = fc.record({
-  kind: fc.constantFrom("credential", "answer", "client_secret", "authorization"),
+  kind: fc.constantFrom("credential", "answer", "client_secret", "authorization", "content_key"),
   tenant: text,
   id: text,
   incarnation: text,

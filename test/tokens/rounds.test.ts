@@ -15,16 +15,19 @@ function setup(make: (nowMs: number) => Account) {
   const at = key("account", made.id);
   memory.writeNow(transaction({ writes: [{ put: at, value: made }] }));
   let ids = 0;
-  const rounds = new Rounds({
-    clock,
-    newId: () => `id-${++ids}`,
-    report: () => undefined,
-    store: {
-      read: async (reads) => memory.readNow(reads),
-      write: async (wanted) => memory.writeNow(wanted),
-      scan: async (kind, after, limit) => memory.scanNow(kind, after, limit),
+  const rounds = new Rounds(
+    {
+      clock,
+      newId: () => `id-${++ids}`,
+      report: () => undefined,
+      store: {
+        read: async (reads) => memory.readNow(reads),
+        write: async (wanted) => memory.writeNow(wanted),
+        scan: async (kind, after, limit) => memory.scanNow(kind, after, limit),
+      },
     },
-  });
+    { of: async (digest) => `keyed ${digest}` },
+  );
   const once = () => rounds.once(new AbortController().signal);
   return { clock, memory, rounds, once, stored: () => memory.readNow([at]).get(at)?.value };
 }

@@ -110,7 +110,8 @@ export declare type AccountRecord = Message<"keyturn.storage.v1.AccountRecord"> 
   lastUsedAtMs?: bigint | undefined;
 
   /**
-   * SHA-256 (hex) over what creation was given.
+   * Tells whether a repeated creation has the same content: `hmac-sha256:` under the sealed content key, `sha256:` when
+   * no secret is part of it; bare hex of SHA-256 over all of it is what earlier releases wrote.
    *
    * @generated from field: string content_hash = 17;
    */

@@ -322,6 +322,11 @@ export enum RewrapKind {
    * @generated from enum value: REWRAP_KIND_CLIENT_SECRETS = 2;
    */
   CLIENT_SECRETS = 2,
+
+  /**
+   * @generated from enum value: REWRAP_KIND_CONTENT_KEY = 3;
+   */
+  CONTENT_KEY = 3,
 }
 
 /**

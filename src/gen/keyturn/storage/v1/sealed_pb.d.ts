@@ -132,6 +132,41 @@ export declare type ClientSecretsRecord = Message<"keyturn.storage.v1.ClientSecr
 export declare const ClientSecretsRecordSchema: GenMessage<ClientSecretsRecord>;
 
 /**
+ * The key that the marks on accounts' first content are made with; one for all sidecars.
+ *
+ * @generated from message keyturn.storage.v1.ContentKeyRecord
+ */
+export declare type ContentKeyRecord = Message<"keyturn.storage.v1.ContentKeyRecord"> & {
+  /**
+   * @generated from field: uint32 format = 1;
+   */
+  format: number;
+
+  /**
+   * @generated from field: string operation = 2;
+   */
+  operation: string;
+
+  /**
+   * Random per key.
+   *
+   * @generated from field: string key_id = 3;
+   */
+  keyId: string;
+
+  /**
+   * @generated from field: keyturn.storage.v1.Sealed sealed = 4;
+   */
+  sealed?: Sealed | undefined;
+};
+
+/**
+ * Describes the message keyturn.storage.v1.ContentKeyRecord.
+ * Use `create(ContentKeyRecordSchema)` to create a new message.
+ */
+export declare const ContentKeyRecordSchema: GenMessage<ContentKeyRecord>;
+
+/**
  * A started authorization: what it was asked with, its PKCE verifier among it, sealed. Once used, only a mark is left.
  *
  * @generated from message keyturn.storage.v1.AuthorizationRecord

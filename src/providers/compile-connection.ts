@@ -1,11 +1,16 @@
 import type { Compiler, Path } from "./compiler.ts";
-import type { CallbackField, ConsentPlan } from "./provider.ts";
+import type { CallbackField, ConsentPlan, TokenPlan } from "./provider.ts";
 import type { ProviderFile } from "./schema.ts";
 
 type OAuthConfig = Extract<ProviderFile["credentials"], { format: "oauth2" }>["config"];
 
-/** Where a customer's browser is sent to consent; undefined for formats without a consent. */
-export function compileConsent(compiler: Compiler, file: ProviderFile): ConsentPlan | undefined {
+/** Where a customer's browser is sent to consent; undefined for providers without a consent. */
+export function compileConsent(
+  compiler: Compiler,
+  file: ProviderFile,
+  tokens: ReadonlyMap<string, TokenPlan>,
+): ConsentPlan | undefined {
+  if (file.consent !== undefined) return withoutCode(compiler, file.consent, tokens);
   if (file.credentials.format !== "oauth2") return undefined;
   const { config } = file.credentials;
   const at = (...members: string[]): Path => ["credentials", "config", ...members];
@@ -16,10 +21,39 @@ export function compileConsent(compiler: Compiler, file: ProviderFile): ConsentP
     rename: config.authorizeRename ?? {},
     callbackRename: config.callbackRename ?? {},
     pkce: pkce === false ? undefined : (pkce?.method ?? "S256"),
+    bringsCode: true,
+    granted: undefined,
     issuer:
       config.auth.issuer === undefined ? undefined : compiler.url(at("auth", "issuer"), config.auth.issuer),
     scopes: typeof scope === "string" ? scope.split(scopeSeparator).filter((each) => each !== "") : scope,
     scopeSeparator,
+  };
+}
+
+/** A consent that our app's own credentials are enough for afterwards. */
+function withoutCode(
+  compiler: Compiler,
+  { url, params, rename, callback_rename: callbackRename, granted }: NonNullable<ProviderFile["consent"]>,
+  tokens: ReadonlyMap<string, TokenPlan>,
+): ConsentPlan {
+  const isMinted = [...tokens.values()].every(
+    ({ grant, mint, customerFields }) =>
+      grant === undefined && mint !== undefined && customerFields.length === 0,
+  );
+  if (tokens.size === 0 || !isMinted)
+    compiler.fault(["consent"], "credentials whose tokens the OAuth client mints by itself");
+  const [first] = tokens.values();
+  return {
+    url: compiler.url(["consent", "url"], url),
+    params: compiler.templates(["consent", "params"], params),
+    rename: rename ?? {},
+    callbackRename: callbackRename ?? {},
+    pkce: undefined,
+    bringsCode: false,
+    granted: compiler.maybeExpression(["consent", "granted"], granted),
+    issuer: undefined,
+    scopes: first?.scopes ?? [],
+    scopeSeparator: first?.scopeSeparator ?? " ",
   };
 }
 
@@ -41,9 +75,10 @@ function authorizeUrl(
 
 /** What the redirect brings beside the code, in the file's order. */
 export function callbackFields(file: ProviderFile): readonly CallbackField[] {
-  return Object.entries(file.callback_fields ?? {}).map(([name, { parameter, required }]) => ({
+  return Object.entries(file.callback_fields ?? {}).map(([name, { parameter, required, overrides }]) => ({
     name,
     parameter: parameter ?? name,
     required: required !== false,
+    overrides: overrides === true,
   }));
 }

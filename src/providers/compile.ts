@@ -37,7 +37,7 @@ export function compileProvider(
     name,
     file,
     fields: compiler.fields,
-    consent: compileConsent(compiler, file),
+    consent: compileConsent(compiler, file, tokens),
     callbackFields: callbackFields(file),
     clientFields: compiler.clientFields,
     identity: compiler.maybeExpression(["identity"], file.identity),
@@ -98,7 +98,10 @@ function declareFields(compiler: Compiler, file: ProviderFile): void {
     compiler.field(["account_fields", name], name, field, "dns_label");
   }
   for (const [name, field] of Object.entries(file.callback_fields ?? {})) {
-    compiler.field(["callback_fields", name], name, field, "any_text");
+    const isGivenToo = Object.hasOwn(file.account_fields ?? {}, name);
+    if (!isGivenToo) compiler.field(["callback_fields", name], name, field, "any_text");
+    else if (field.pattern !== undefined || field.allowed_suffixes !== undefined)
+      compiler.fault(["callback_fields", name], "no pattern or suffixes of its own: account_fields has them");
   }
   for (const [n, { fields = {} }] of (file.after_connect ?? []).entries()) {
     for (const [name, field] of Object.entries(fields))

@@ -1,6 +1,7 @@
 import { KeyturnError } from "../errors.ts";
-import type { ConsentReply } from "../tokens/consent.ts";
+import type { ConsentAsked, ConsentReply } from "../tokens/consent.ts";
 import { Secret } from "../tokens/secret.ts";
+import { judge, type ReadAnswer } from "./answer.ts";
 import { refusedByFile } from "./classify.ts";
 import { fieldLookup } from "./fields.ts";
 import { Masker } from "./mask.ts";
@@ -18,15 +19,11 @@ const CONFIGURATION_CODES = [
 ];
 const SERVER_CODES = ["server_error", "temporarily_unavailable"];
 
-/**
- * What the query of a redirect says (RFC 6749 §4.1.2, RFC 9207). `secrets` are those that it may repeat. Never throws for
- * what the provider sent.
- */
+/** What the query of a redirect says (RFC 6749 §4.1.2, RFC 9207). Never throws for what the provider sent. */
 export function consentReply(
   provider: Provider,
   query: URLSearchParams,
-  fields: Readonly<Record<string, string>>,
-  secrets: readonly string[],
+  { fields, given, secrets }: ConsentAsked,
 ): ConsentReply {
   const { consent } = provider;
   if (consent === undefined) return broken("no_consent", "This provider's file names no authorize URL.");
@@ -39,13 +36,29 @@ export function consentReply(
     return broken("iss", "The redirect comes from another authorization server than the one that was asked.");
   const [error] = of("error");
   if (error !== undefined) return refusal(provider, error, of("error_description")[0], query, secrets);
+  if (!consent.bringsCode) return withoutCode(provider, consent, query, { fields, given, secrets });
   const [code] = of("code");
   if (code === undefined || code === "" || code.length > MAX_CODE_LENGTH)
     return broken("no_code", "The redirect brings no code.");
-  const brought = fieldsOf(provider, query);
+  const brought = fieldsOf(provider, query, given);
   return typeof brought === "string"
     ? broken("callback_field", brought)
     : { kind: "code", code: new Secret(code), fields: brought };
+}
+
+/** Consent alone: an app's installation, or an administrator's word. */
+function withoutCode(
+  provider: Provider,
+  { granted }: ConsentPlan,
+  query: URLSearchParams,
+  { given, secrets }: ConsentAsked,
+): ConsentReply {
+  if (granted !== undefined && judge(granted, answerOf(Object.fromEntries(query))) !== true)
+    return refusal(provider, "not_granted", undefined, query, secrets);
+  const brought = fieldsOf(provider, query, given);
+  return typeof brought === "string"
+    ? broken("callback_field", brought)
+    : { kind: "consented", fields: brought };
 }
 
 function broken(cause: string, message: string): ConsentReply {
@@ -85,8 +98,7 @@ function refusal(
   secrets: readonly string[],
 ): ConsentReply {
   const masker = new Masker(secrets);
-  const body = { ...Object.fromEntries(query), error };
-  const answer = { status: 302, headers: {}, body, bodyBytes: 0, requestedAtMs: 0, receivedAtMs: 0 };
+  const answer = answerOf({ ...Object.fromEntries(query), error });
   const byFile = refusedByFile(answer, provider.response, masker);
   const byDefault = CONFIGURATION_CODES.includes(error)
     ? "fix_configuration"
@@ -102,16 +114,27 @@ function refusal(
   };
 }
 
+function answerOf(body: Readonly<Record<string, string>>): ReadAnswer {
+  return { status: 302, headers: {}, body, bodyBytes: 0, requestedAtMs: 0, receivedAtMs: 0 };
+}
+
 /** A text says what is missing or not as it should be. */
-function fieldsOf(provider: Provider, query: URLSearchParams): Readonly<Record<string, string>> | string {
+function fieldsOf(
+  provider: Provider,
+  query: URLSearchParams,
+  given: Readonly<Record<string, string>>,
+): Readonly<Record<string, string>> | string {
   const fields: [string, string][] = [];
-  for (const { name, parameter, required } of provider.callbackFields) {
+  for (const { name, parameter, required, overrides } of provider.callbackFields) {
     const values = query.getAll(parameter);
     const [value = ""] = values;
     if (value === "" && !required) continue;
     if (values.length !== 1 || value === "") return `The redirect does not bring ${parameter} once.`;
     if (!provider.fields.get(name)?.accepts(value))
       return `The redirect's ${parameter} is not ${provider.fields.get(name)?.expected ?? "as expected"}.`;
+    const before = Object.hasOwn(given, name) ? given[name] : undefined;
+    if (before !== undefined && before !== value && !overrides)
+      return `The redirect's ${parameter} is another one than the authorization was started for.`;
     fields.push([name, value]);
   }
   return Object.fromEntries(fields);

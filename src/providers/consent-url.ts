@@ -21,7 +21,7 @@ export function consentUrl(provider: Provider, request: ConsentRequest): Consent
   const lookup = fieldLookup(provider.fields, request.fields);
   const url = renderUrl(consent.url, lookup);
   const standard: Readonly<Record<string, string>> = {
-    response_type: "code",
+    ...(consent.bringsCode ? { response_type: "code" } : {}),
     client_id: request.clientId,
     redirect_uri: request.redirectUri,
     ...(scopes.length === 0 ? {} : { scope: scopes.join(consent.scopeSeparator) }),

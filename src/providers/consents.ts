@@ -23,7 +23,7 @@ export function createConsents({ catalogue, ...outside }: ConsentsDeps): Consent
   const find = (name: string) => providerIn(catalogue(), name);
   return {
     url: (request) => consentUrl(find(request.provider), request),
-    reply: (provider, query, fields, secrets) => consentReply(find(provider), query, fields, secrets),
+    reply: (provider, query, asked) => consentReply(find(provider), query, asked),
     steps: (provider) => {
       const tokens = catalogue().get(provider)?.tokens.values() ?? [];
       return Math.max(1, ...[...tokens].map(({ grant }) => grant?.length ?? 0));
@@ -38,6 +38,10 @@ export function createConsents({ catalogue, ...outside }: ConsentsDeps): Consent
       const provider = catalogue().get(context.account.provider);
       if (provider === undefined) return { kind: "unmapped", cause: "file_missing" };
       return readGrant(outside, withScopes(provider, scopes), context, code, answers);
+    },
+    subject({ provider, fields }, answer) {
+      const found = catalogue().get(provider);
+      return found && subjectOf(found, answer, fields);
     },
     introduce: (context) => introduce(outside, find(context.account.provider), context),
     credential: (provider, secrets, nowMs, expiresAtMs) =>

@@ -71,6 +71,10 @@ export interface ConsentPlan {
   readonly callbackRename: Readonly<Record<string, string | false>>;
   /** Undefined: no PKCE. */
   readonly pkce: "S256" | "plain" | undefined;
+  /** False: what it brings is consent alone, and tokens are minted. */
+  readonly bringsCode: boolean;
+  /** Over the redirect's query as `body`: whether consent was given. Undefined: unless there is an error. */
+  readonly granted: Expression | undefined;
   /** Undefined: any on the host of `url`. */
   readonly issuer: UrlTemplate | undefined;
   readonly scopes: readonly string[];
@@ -82,6 +86,8 @@ export interface CallbackField {
   readonly name: string;
   readonly parameter: string;
   readonly required: boolean;
+  /** It may be another value than the one given at the start. */
+  readonly overrides: boolean;
 }
 
 /** One request with a new credential, before it is stored. */

@@ -85,6 +85,10 @@ export const clientField = z.strictObject({
 /** A non-secret fact that the redirect brings. */
 export const callbackField = z.strictObject({
   parameter: z.string().min(1).max(128).optional().meta({ description: "Default: the field's name." }),
+  overrides: z.boolean().optional().meta({
+    description:
+      "Of one that is among account_fields, too: it stands instead of the value that was given at the start. Default: another value than the given one is refused.",
+  }),
   required: z.boolean().optional().meta({ description: "Default: true." }),
   title: z.string().max(200).optional(),
   description: z.string().max(2000).optional(),

@@ -60,6 +60,7 @@ const authorizeParameters = [
   "code_challenge",
   "code_challenge_method",
 ] as const;
+const consentParameters = ["client_id", "redirect_uri", "scope", "state"] as const;
 const callbackParameters = ["code", "error", "error_description", "iss"] as const;
 
 function renamed<N extends string>(names: readonly N[]) {
@@ -280,8 +281,28 @@ export const providerFile = z.strictObject({
     description:
       "Further secrets of our app, which calls of the API carry: `${client.NAME}` in authorization. They are given to the OAuth client (clients put --secret-file NAME=PATH).",
   }),
+  consent: z
+    .strictObject({
+      url: template,
+      params: textParams.optional(),
+      rename: renamed(consentParameters).meta({
+        description:
+          "The vendor's names of client_id, redirect_uri, scope and state; false leaves one out: {redirect_uri: false}.",
+      }),
+      callback_rename: renamed(["error", "error_description", "iss"]),
+      granted: expression.optional().meta({
+        description:
+          "Over {body}, which is the redirect's query: true when it says that consent was given. Default: unless it has an error.",
+      }),
+    })
+    .optional()
+    .meta({
+      description:
+        "The vendor's page on which a customer lets our app in, where no code comes back (an app's installation, an administrator's consent) and tokens are minted of what callback_fields bring.",
+    }),
   callback_fields: z.record(fieldName, callbackField).optional().meta({
-    description: "What the redirect brings besides the code. Nothing else of it is kept.",
+    description:
+      "What the redirect brings besides the code. Nothing else of it is kept. One of the same name as an account field looks as that does.",
   }),
   identity: expression.optional().meta({
     description:

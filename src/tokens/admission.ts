@@ -36,6 +36,8 @@ export interface Alongside {
   add(draft: Draft): void;
   /** Throws when it cannot happen any more. */
   check(view: View): void;
+  /** It has happened; `view`: `reads`, as they stand after it. */
+  done(view: View): void;
 }
 
 /** Who asks for a place. */
@@ -55,8 +57,6 @@ export interface Admitted {
   readonly client: ContextClient | undefined;
   /** Boot clock: no first byte leaves after it. */
   readonly sendUntilMs: number;
-  /** As it stood when the place was taken. */
-  readonly view: View;
   readonly probe: boolean;
   readonly ticket: Ticket;
 }
@@ -160,9 +160,10 @@ export class Admission {
       alongside.add(draft);
       const result = await settle(this.#world, draft.done(newId(), reads), takenAtMs + STORE_PATIENCE_MS);
       if (!result.applied) return undefined;
+      alongside.done(result.view);
       this.#caps.keepRest(snapshot.client, room, takenAtMs);
       const sendUntilMs = Math.min(takenAtMs + SEND_WITHIN_MS, room.blockUntilMs ?? Number.POSITIVE_INFINITY);
-      return { account, attemptId, client, sendUntilMs, view: result.view, probe, ticket };
+      return { account, attemptId, client, sendUntilMs, probe, ticket };
     } finally {
       this.#caps.letGo(room);
     }
@@ -199,7 +200,12 @@ export function brokenOff(error: unknown): Ending {
   return error instanceof KeyturnError ? unmade(error) : { kind: "withdrawn" };
 }
 
-const NOTHING: Alongside = { reads: [], add: () => undefined, check: () => undefined };
+const NOTHING: Alongside = {
+  reads: [],
+  add: () => undefined,
+  check: () => undefined,
+  done: () => undefined,
+};
 
 function slotOf(account: Account) {
   return { accountId: account.id, slot: DEFAULT_SLOT };

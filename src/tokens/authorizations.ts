@@ -5,7 +5,7 @@ import type { Alongside } from "./admission.ts";
 import { authorizationContext } from "./contexts.ts";
 import { Draft } from "./draft.ts";
 import { STORE_PATIENCE_MS } from "./limits.ts";
-import { key } from "./records.ts";
+import { type KeyOf, key } from "./records.ts";
 import type { Actor, Sealed } from "./sealing.ts";
 import { Secret } from "./secret.ts";
 import { settle } from "./settle.ts";
@@ -128,44 +128,66 @@ export class Authorizations {
     }
   }
 
-  /**
-   * Spends it, before its code goes anywhere: of two completions at once one gets AUTHORIZATION_STATE_INVALID. A mark
-   * without the verifier stays for as long as the state could come again.
-   */
-  spending({ entry }: Found): Alongside {
-    const { accountId } = entry.value;
-    const used = { ...entry.value, sealed: undefined, usedAtMs: this.#world.clock.now() };
-    return {
-      reads: [entry.key],
-      add: (draft) => draft.expect(entry.key, entry).put(entry.key, used, AUTHORIZATION_TTL_MS),
-      check: (view) => {
-        if (view.get(entry.key)?.revision !== entry.revision)
-          throw stateInvalid(
-            "used",
-            "This authorization has been completed already; start again.",
-            accountId,
-          );
-      },
-    };
+  /** For the transaction that takes the place for its code. */
+  spending(found: Found): Spending {
+    return new Spending(this.#world, found);
   }
 
-  /** Spends it alone: there is no code to be sent anywhere. */
+  /** Spends it alone: there is nothing to be asked. */
   async spend(found: Found): Promise<void> {
     const { clock, newId } = this.#world;
-    const { reads, add, check } = this.spending(found);
+    const spending = this.spending(found);
     const draft = new Draft();
-    add(draft);
-    const result = await settle(this.#world, draft.done(newId(), reads), clock.boot() + STORE_PATIENCE_MS);
-    if (!result.applied) check(result.view);
+    spending.add(draft);
+    const transaction = draft.done(newId(), spending.reads);
+    const result = await settle(this.#world, transaction, clock.boot() + STORE_PATIENCE_MS);
+    if (!result.applied) spending.check(result.view);
+  }
+}
+
+/**
+ * The spending of one, before its code goes anywhere: of two completions at once one gets AUTHORIZATION_STATE_INVALID. A mark
+ * without the verifier stays for as long as the state could come again.
+ */
+export class Spending implements Alongside {
+  readonly reads: readonly KeyOf<"authorization">[];
+  readonly #world: World;
+  readonly #found: Found;
+  #spent: Entry<"authorization"> | undefined;
+
+  constructor(world: World, found: Found) {
+    this.#world = world;
+    this.#found = found;
+    this.reads = [found.entry.key];
   }
 
-  /** Nothing of its code has left, so it is good for what is left of its time. `after`: as it stood when it was spent. */
-  async restore({ entry, untilMs }: Found, after: View): Promise<void> {
+  add(draft: Draft): void {
+    const { entry } = this.#found;
+    const used = { ...entry.value, sealed: undefined, usedAtMs: this.#world.clock.now() };
+    draft.expect(entry.key, entry).put(entry.key, used, AUTHORIZATION_TTL_MS);
+  }
+
+  check(view: View): void {
+    const { entry } = this.#found;
+    if (view.get(entry.key)?.revision === entry.revision) return;
+    throw stateInvalid(
+      "used",
+      "This authorization has been completed already; start again.",
+      entry.value.accountId,
+    );
+  }
+
+  done(view: View): void {
+    this.#spent = view.get(this.#found.entry.key);
+  }
+
+  /** Nothing of it has left, or what has is free to be asked again: it is good for what is left of its time. */
+  async restore(): Promise<void> {
     const { clock, newId } = this.#world;
+    const { entry, untilMs } = this.#found;
     const leftMs = untilMs - clock.now();
-    const spent = after.get(entry.key);
-    if (leftMs <= 0 || spent === undefined) return;
-    const draft = new Draft().expect(entry.key, spent).put(entry.key, entry.value, leftMs);
+    if (leftMs <= 0 || this.#spent === undefined) return;
+    const draft = new Draft().expect(entry.key, this.#spent).put(entry.key, entry.value, leftMs);
     await settle(this.#world, draft.done(newId(), []), clock.boot() + STORE_PATIENCE_MS);
   }
 }

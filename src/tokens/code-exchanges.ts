@@ -1,7 +1,7 @@
 import { isReason, KeyturnError, withMetadata } from "../errors.ts";
 import type { Account } from "./account.ts";
 import { type Admission, type Admitted, brokenOff, type Ending } from "./admission.ts";
-import { type Authorizations, type Found, stateInvalid } from "./authorizations.ts";
+import { type Spending, stateInvalid } from "./authorizations.ts";
 import type { ConnectedWriter } from "./connected.ts";
 import { grantFault } from "./connection-faults.ts";
 import type { Grant } from "./consent.ts";
@@ -20,7 +20,7 @@ const MAX_PAUSE_MS = 300_000;
 
 /** A place that was taken as the state was spent, and the room for the answers. */
 export interface Begun {
-  readonly found: Found;
+  readonly spending: Spending;
   readonly admitted: Admitted;
   readonly rooms: Rooms;
   /** The provider took the code and has failed since: it is asked again from then on. */
@@ -30,7 +30,6 @@ export interface Begun {
 export interface CodeExchangeParts {
   readonly world: World;
   readonly admission: Admission;
-  readonly authorizations: Authorizations;
   readonly redemption: Redemption;
   readonly writer: ConnectedWriter;
   readonly exchanges: Exchanges;
@@ -66,31 +65,30 @@ export class CodeExchanges {
     return this.goOn(progress.redeeming, progress.fault, actor);
   }
 
-  async #firstPass(redeeming: Redeeming, { found, admitted, rooms }: Begun): Promise<Redeemed> {
+  async #firstPass(redeeming: Redeeming, { spending, admitted, rooms }: Begun): Promise<Redeemed> {
     const { world, admission, redemption, exchanges } = this.#parts;
     let redeemed: Redeemed;
     try {
       redeemed = await redemption.run(redeeming, rooms, admitted.sendUntilMs);
     } catch (error) {
       await admission.leave(admitted, brokenOff(error));
-      throw await this.#reopened(found, admitted, error);
+      throw await this.#reopened(spending, error);
     }
     const { grant, kept } = redeemed;
     const isUnsent = grant.kind === "not_sent" && kept === 0;
     const isOurs = exchanges.isStopping || world.clock.boot() >= admitted.sendUntilMs;
     await admission.leave(admitted, isUnsent && isOurs ? { kind: "withdrawn" } : endingOf(grant));
     if (!isUnsent) return redeemed;
-    throw await this.#reopened(found, admitted, grantFault(redeeming.context.account, grant));
+    throw await this.#reopened(spending, grantFault(redeeming.context.account, grant));
   }
 
   /** Nothing has left, so the redirect is good again, as the error then says. */
-  async #reopened(found: Found, admitted: Admitted, error: unknown): Promise<unknown> {
-    const { authorizations, world } = this.#parts;
+  async #reopened(spending: Spending, error: unknown): Promise<unknown> {
     try {
-      await authorizations.restore(found, admitted.view);
+      await spending.restore();
       return stillOpen(error);
     } catch (failure) {
-      world.report("authorization not reopened", { account_id: found.account.id }, failure);
+      this.#parts.world.report("authorization not reopened", {}, failure);
       return error;
     }
   }
@@ -204,7 +202,7 @@ export class CodeExchanges {
 }
 
 /** Why a client's endpoint is not asked now, though it will be. */
-const FOR_NOW = [
+export const FOR_NOW = [
   "CLIENT_ON_HOLD",
   "CLIENT_MISCONFIGURED",
   "PROVIDER_RATE_LIMITED",

@@ -76,15 +76,22 @@ export function unfinishedFault({ reason, metadata, retryAfterMs, rateLimit }: K
   );
 }
 
-/** Why a customer's secret mints no token. */
-export function mintFault(account: Account, grant: Exclude<Grant, { kind: "granted" }>): KeyturnError {
+/** What a first token is minted by. */
+export type Presented = "secret" | "consent";
+
+/** Why a customer's secret, or consent, mints no token. */
+export function mintFault(
+  account: Account,
+  grant: Exclude<Grant, { kind: "granted" }>,
+  presented: Presented,
+): KeyturnError {
   const isRefused = grant.kind === "refused" && grant.class === "reauth";
   if (!isRefused) return grantFault(account, grant);
   const code = grant.code === undefined ? {} : { provider_code: grant.code };
   return new KeyturnError(
     "AUTHORIZATION_DENIED",
-    "The provider does not accept this secret; nothing was stored.",
-    { metadata: { ...about(account), ...code, cause: "secret_refused" } },
+    `The provider does not accept this ${presented}; nothing was stored.`,
+    { metadata: { ...about(account), ...code, cause: `${presented}_refused` } },
   );
 }
 

@@ -15,6 +15,7 @@ import { ConnectedWriter } from "./connected.ts";
 import { replyFault, unfinishedFault } from "./connection-faults.ts";
 import { ConnectionReplay } from "./connection-replay.ts";
 import { ConnectionSubjects, type Permit, requireUsable, type Wanted } from "./connection-subjects.ts";
+import { ConsentedConnections } from "./consented.ts";
 import { Draft, slotEvent } from "./draft.ts";
 import type { Exchanges } from "./exchanges.ts";
 import type { Journal, JournalEntry } from "./journal.ts";
@@ -72,6 +73,7 @@ export class Connections {
   readonly #subjects: ConnectionSubjects;
   readonly #redemption: Redemption;
   readonly #codes: CodeExchanges;
+  readonly #consented: ConsentedConnections;
   readonly #secrets: SecretConnections;
   readonly #replay: ConnectionReplay;
 
@@ -85,10 +87,12 @@ export class Connections {
     this.#redemption = new Redemption(world, () => exchanges.isStopping);
     const [authorizations, redemption, subjects] = [this.#authorizations, this.#redemption, this.#subjects];
     const writer = new ConnectedWriter(world, known);
-    const codes = new CodeExchanges({ world, admission, authorizations, redemption, writer, exchanges });
+    const codes = new CodeExchanges({ world, admission, redemption, writer, exchanges });
     const minting = new Minting(world, admission);
     this.#codes = codes;
-    this.#secrets = new SecretConnections({ world, subjects, writer, minting, gone: exchanges.gone });
+    const { gone } = exchanges;
+    this.#consented = new ConsentedConnections({ world, authorizations, minting, writer, gone });
+    this.#secrets = new SecretConnections({ world, subjects, writer, minting, gone });
     this.#replay = new ConnectionReplay({ world, subjects, codes, exchanges });
   }
 
@@ -178,7 +182,8 @@ export class Connections {
     const fields = { ...account.fields, ...intent.fields };
     const state = new Secret(stateOf(query));
     const secrets = [state.reveal(), ...query.getAll("code"), intent.verifier ?? ""];
-    const reply = this.#world.consents.reply(account.provider, query, fields, secrets);
+    const asked = { fields, given: intent.fields, secrets };
+    const reply = this.#world.consents.reply(account.provider, query, asked);
     if (reply.kind === "invalid") throw refuse(reply.cause, reply.message);
     if (reply.kind === "refused") {
       await this.#authorizations.spend(found);
@@ -188,6 +193,8 @@ export class Connections {
       throw stillOpen(
         new KeyturnError("SHUTTING_DOWN", "This sidecar is shutting down.", { retryAfterMs: 1_000 }),
       );
+    if (reply.kind === "consented")
+      return this.#consented.connect(found, reply.fields, actor, who.untilBootMs);
     const attemptId = this.#world.newId();
     const generation = generationOf(account);
     const steps = this.#world.consents.steps(account.provider);
@@ -195,9 +202,10 @@ export class Connections {
     const rooms = new Rooms();
     const prepare = () => this.#redemption.prepare(rooms, { account, attemptId, generation, from: 0, steps });
     const applicant = { account, attemptId, actor, untilBootMs: who.untilBootMs };
+    const spending = this.#authorizations.spending(found);
     let admitted: Admitted;
     try {
-      admitted = await this.#admission.enter(applicant, prepare, this.#authorizations.spending(found));
+      admitted = await this.#admission.enter(applicant, prepare, spending);
     } catch (error) {
       rooms.discard();
       throw stillOpen(error);
@@ -222,7 +230,7 @@ export class Connections {
       kept: 0,
       isResumed: false,
     };
-    return this.#exchanged(redeeming, { found, admitted, rooms }, who.untilBootMs, actor);
+    return this.#exchanged(redeeming, { spending, admitted, rooms }, who.untilBootMs, actor);
   }
 
   /** From here on no caller's deadline ends it, and one whose provider fails half-way outlives its caller. */

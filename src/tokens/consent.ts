@@ -1,3 +1,4 @@
+import type { Account } from "./account.ts";
 import type { Credential } from "./credential.ts";
 import type { Secret } from "./secret.ts";
 import type {
@@ -31,6 +32,16 @@ export interface ConsentUrl {
   readonly scopes: readonly string[];
 }
 
+/** What an authorization was started with, as far as its redirect is read by it. */
+export interface ConsentAsked {
+  /** The account's, with those given at the start. */
+  readonly fields: Readonly<Record<string, string>>;
+  /** Those given at the start. */
+  readonly given: Readonly<Record<string, string>>;
+  /** Those that the redirect may repeat. */
+  readonly secrets: readonly string[];
+}
+
 /** What the provider's redirect says. `code` and `message` are masked to short printable ASCII. */
 export type ConsentReply =
   | {
@@ -39,6 +50,8 @@ export type ConsentReply =
       /** What else it brings, as far as the file names it. */
       readonly fields: Readonly<Record<string, string>>;
     }
+  /** No code: the account's tokens are minted from now on. */
+  | { readonly kind: "consented"; readonly fields: Readonly<Record<string, string>> }
   | {
       readonly kind: "refused";
       /** `denied`: the customer, or the provider in their name, said no. */
@@ -84,13 +97,8 @@ export interface Consents {
    * DESTINATION_NOT_ALLOWED when one is not permitted; PROVIDER_NOT_FOUND.
    */
   url(request: ConsentRequest): ConsentUrl;
-  /** `secrets` are those that the redirect may repeat. Throws only PROVIDER_NOT_FOUND. */
-  reply(
-    provider: string,
-    query: URLSearchParams,
-    fields: Readonly<Record<string, string>>,
-    secrets: readonly string[],
-  ): ConsentReply;
+  /** Throws only PROVIDER_NOT_FOUND. */
+  reply(provider: string, query: URLSearchParams, asked: ConsentAsked): ConsentReply;
   /** How many answers the exchange of a code has at most. */
   steps(provider: string): number;
   /** As `Vendors.exchange`, for the exchange of a code. */
@@ -110,6 +118,8 @@ export interface Consents {
   ): Promise<Grant>;
   /** Asks, with the new credential, what else is to be known of the account. May be repeated. Never throws. */
   introduce(context: VendorContext): Promise<Introduction>;
+  /** Who an account is at the vendor, by the answer that brought its token. Undefined: neither file nor answer tells. */
+  subject(account: Pick<Account, "provider" | "fields">, answer: RawAnswer | undefined): string | undefined;
   /** What a customer handed in, as this provider's credential. INVALID_REQUEST names the missing or unknown secret. */
   credential(
     provider: string,

@@ -6,7 +6,7 @@ import {
   brokenOff,
   type Ending,
 } from "./admission.ts";
-import { grantFault, mintFault } from "./connection-faults.ts";
+import { grantFault, mintFault, type Presented } from "./connection-faults.ts";
 import type { Credential } from "./credential.ts";
 import { EAR_MS } from "./limits.ts";
 import type { ContextClient, Interpretation, RawAnswer, VendorContext } from "./vendor.ts";
@@ -16,6 +16,10 @@ import type { World } from "./world.ts";
 export interface Minted {
   readonly credential: Credential;
   readonly client: ContextClient | undefined;
+  /** Non-secret account fields read from the answers. */
+  readonly fields: Readonly<Record<string, string>>;
+  /** Who it is at the vendor. Undefined: neither file nor answer tells. */
+  readonly subject: string | undefined;
 }
 
 type Read = Exclude<Interpretation, { kind: "more" }>;
@@ -34,26 +38,30 @@ export class Minting {
   async mint(
     context: Omit<VendorContext, "client">,
     applicant: Applicant,
+    presented: Presented,
     alongside?: Alongside,
   ): Promise<Minted> {
     const admitted = await this.#admission.enter(applicant, undefined, alongside);
     const { client } = admitted;
+    const answers: RawAnswer[] = [];
     let read: Read;
     try {
-      read = await this.#exchanged({ ...context, client }, admitted);
+      read = await this.#exchanged({ ...context, client }, admitted, answers);
     } catch (error) {
       await this.#admission.leave(admitted, brokenOff(error));
       throw error;
     }
     await this.#admission.leave(admitted, endingOf(read));
-    if (read.kind !== "granted") throw mintFault(context.account, read);
+    if (read.kind !== "granted") throw mintFault(context.account, read, presented);
     if (read.unfinished !== undefined) throw grantFault(context.account, { kind: "more" });
-    return { credential: read.credential, client };
+    const { credential, fields } = read;
+    const account = { ...context.account, fields: { ...context.account.fields, ...fields } };
+    return { credential, client, fields, subject: this.#world.consents.subject(account, answers.at(-1)) };
   }
 
-  async #exchanged(context: VendorContext, { sendUntilMs }: Admitted): Promise<Read> {
+  /** `answers` receives what the provider says. */
+  async #exchanged(context: VendorContext, { sendUntilMs }: Admitted, answers: RawAnswer[]): Promise<Read> {
     const { vendors, clock } = this.#world;
-    const answers: RawAnswer[] = [];
     const late = new AbortController();
     const done = new AbortController();
     void clock.sleep(EAR_MS, done.signal).then(
@@ -65,9 +73,10 @@ export class Minting {
       for (;;) {
         const sent = await vendors.exchange(context, go, late.signal, answers);
         if (sent.kind !== "answer") return sent;
-        const read = await vendors.interpret(context, sent.answer, answers);
-        if (read.kind !== "more") return read;
+        const before = [...answers];
         answers.push(sent.answer);
+        const read = await vendors.interpret(context, sent.answer, before);
+        if (read.kind !== "more") return read;
       }
     } finally {
       done.abort();

@@ -1,10 +1,10 @@
-import { KeyturnError } from "../errors.ts";
+import { isAccepted } from "./accepted.ts";
 import { type Account, DEFAULT_SLOT } from "./account.ts";
 import type { ConnectedWriter } from "./connected.ts";
 import { type ConnectionSubjects, type Permit, requireUsable, type Wanted } from "./connection-subjects.ts";
 import { heldAs } from "./held-as.ts";
 import { introduced } from "./introducing.ts";
-import type { Minting } from "./minting.ts";
+import type { Minted, Minting } from "./minting.ts";
 import type { Actor } from "./sealing.ts";
 import type { VendorContext } from "./vendor.ts";
 import type { World } from "./world.ts";
@@ -19,8 +19,7 @@ export interface WantedWithSecret extends Wanted {
 }
 
 /** A secret that the provider has been asked about. */
-interface Verified {
-  readonly context: VendorContext;
+interface Verified extends Minted {
   /** False where it cannot be asked. */
   readonly verified: boolean;
 }
@@ -69,40 +68,23 @@ export class SecretConnections {
       slot: DEFAULT_SLOT,
       credential: given,
     };
-    const { context: known, verified } =
+    const known =
       given.kind === "unminted"
         ? await this.#minted(context, actor, wanted.untilBootMs)
         : await this.#verified({ ...context, client: await this.#subjects.opened(client, actor) });
-    const credentials = new Map([[DEFAULT_SLOT, known.credential]]);
-    const grant = { credentials, fields: {}, subject: undefined };
-    const connected = await introduced(this.#world, known, grant, wanted, this.#gone);
+    const { credential, fields, subject, verified } = known;
+    const grant = { credentials: new Map([[DEFAULT_SLOT, credential]]), fields, subject };
+    const connected = await introduced(this.#world, { ...context, ...known }, grant, wanted, this.#gone);
     const isNew = entry === undefined;
     const stored = await this.#writer.write(account, connected, actor, { isNew });
     return { account: stored?.value ?? account, verified };
   }
 
-  /** AUTHORIZATION_DENIED when the provider refuses it, PROVIDER_UNAVAILABLE when it does not say. */
+  /** Rejects as `isAccepted`. */
   async #verified(context: VendorContext): Promise<Verified> {
-    const { id, provider } = context.account;
-    if (this.#world.vendors.rules(provider)?.canVerify !== true) return { context, verified: false };
-    const verification = await this.#world.vendors.verify(context);
-    const metadata = { account_id: id, provider };
-    switch (verification.kind) {
-      case "accepted":
-        return { context, verified: true };
-      case "refused":
-        throw new KeyturnError(
-          "AUTHORIZATION_DENIED",
-          "The provider does not accept this secret; nothing was stored.",
-          { metadata: { ...metadata, cause: "secret_refused", http_status: String(verification.status) } },
-        );
-      case "unclear":
-        throw new KeyturnError(
-          "PROVIDER_UNAVAILABLE",
-          "The provider did not say whether it accepts this secret; nothing was stored.",
-          { metadata: { ...metadata, cause: verification.cause }, retryAfterMs: 5_000 },
-        );
-    }
+    const verified = await isAccepted(this.#world, context, "secret");
+    const { credential, client } = context;
+    return { credential, client, fields: {}, subject: undefined, verified };
   }
 
   /** A secret that tokens are minted from is accepted when it mints one. */
@@ -113,7 +95,6 @@ export class SecretConnections {
   ): Promise<Verified> {
     const { account } = context;
     const applicant = { account, attemptId: this.#world.newId(), actor, untilBootMs };
-    const minted = await this.#minting.mint(context, applicant);
-    return { context: { ...context, ...minted }, verified: true };
+    return { ...(await this.#minting.mint(context, applicant, "secret")), verified: true };
   }
 }

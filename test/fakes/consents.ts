@@ -71,8 +71,12 @@ export class FakeConsents implements Consents {
     const error = query.get("error");
     if (query.get("iss") === "evil") return { kind: "invalid", cause: "iss", message: "another server" };
     if (error !== null) return { kind: "refused", class: "denied", code: error, message: "no" };
+    const installation = query.get("installation");
+    if (installation !== null) return { kind: "consented", fields: { installation } };
     return { kind: "code", code: new Secret(query.get("code") ?? ""), fields: {} };
   }
+
+  subject: () => string | undefined = () => undefined;
 
   steps(): number {
     return this.hasLogin ? 2 : 1;

@@ -20,8 +20,29 @@ function ask(more = "", config = "", over: Partial<typeof REQUEST> = {}) {
   return { ...rest, url: new URL(url), query: Object.fromEntries(new URL(url).searchParams) };
 }
 
+const WITHOUT_CODE = `account_fields: { app: {}, installation: { pattern: "^[0-9]+$" } }
+callback_fields: { installation: { parameter: installation_id } }
+consent:
+  url: https://acme.example/apps/\${app}/install
+  params: { lang: en }
+  rename: { redirect_uri: false }
+  granted: body.did = "install"
+credentials:
+  format: oauth2_client_credentials
+  config: { auth: { tokenHost: https://acme.example, tokenPath: "/\${installation}/token" }, scope: [all] }
+authorization: { format: bearer }`;
+
+function replyWithoutCode(query: string, given: Record<string, string> = {}) {
+  const asked = { fields: { app: "mine", ...given }, given, secrets: [] };
+  return consentReply(providerOf(WITHOUT_CODE), new URLSearchParams(query), asked);
+}
+
 function reply(query: string, more = "", config = "", fields: Record<string, string> = {}) {
-  return consentReply(providerOf(oauthFile(more, config)), new URLSearchParams(query), fields, ["state-1"]);
+  return consentReply(providerOf(oauthFile(more, config)), new URLSearchParams(query), {
+    fields,
+    given: fields,
+    secrets: ["state-1"],
+  });
 }
 
 describe("the URL of a consent", () => {
@@ -140,8 +161,86 @@ describe("the reply on the redirect", () => {
       'tokenPath: "/token", issuer: "https://id.acme.example"',
     );
     const at = (iss: string) =>
-      consentReply(providerOf(file), new URLSearchParams({ code: "c", iss }), {}, []).kind;
+      consentReply(providerOf(file), new URLSearchParams({ code: "c", iss }), {
+        fields: {},
+        given: {},
+        secrets: [],
+      }).kind;
     expect(at("https://id.acme.example")).toBe("code");
     expect(at("https://auth.acme.example")).toBe("invalid");
+  });
+});
+
+describe("a consent that no code comes of", () => {
+  it("is asked for with the client, the scopes and the state, as far as the file does not say otherwise", () => {
+    const { url, usesPkce } = consentUrl(providerOf(WITHOUT_CODE), { ...REQUEST, fields: { app: "mine" } });
+    const { origin, pathname, searchParams } = new URL(url);
+    expect(`${origin}${pathname}`).toBe("https://acme.example/apps/mine/install");
+    expect(Object.fromEntries(searchParams)).toEqual({
+      client_id: "app & co",
+      scope: "all",
+      state: "state-1",
+      lang: "en",
+    });
+    expect(usesPkce).toBe(false);
+  });
+
+  it.each([
+    ["did=install&installation_id=7", {}, { kind: "consented", fields: { installation: "7" } }],
+    ["did=install&installation_id=7", { installation: "7" }, { kind: "consented" }],
+    ["did=install&installation_id=8", { installation: "7" }, { kind: "invalid", cause: "callback_field" }],
+    ["did=install&installation_id=7..", {}, { kind: "invalid", cause: "callback_field" }],
+    ["did=install", {}, { kind: "invalid", cause: "callback_field" }],
+    ["did=ask&installation_id=7", {}, { kind: "refused", class: "denied", code: "not_granted" }],
+    ["installation_id=7", {}, { kind: "refused", class: "denied", code: "not_granted" }],
+    ["error=access_denied", {}, { kind: "refused", class: "denied", code: "access_denied" }],
+    ["did=install&installation_id=7&iss=https://evil.example", {}, { kind: "invalid", cause: "iss" }],
+  ])("comes back as %s", (query, given, expected) => {
+    expect(replyWithoutCode(query, given)).toMatchObject(expected);
+  });
+
+  it("is only for tokens that our app mints by itself", () => {
+    const asked = WITHOUT_CODE.replace(/format: oauth2_client_credentials\n {2}config:.*/, "format: api_key");
+    expect(() => providerOf(asked)).toThrow(/consent: .*tokens the OAuth client mints by itself/);
+  });
+});
+
+describe("a field that is given at the start and comes with the redirect", () => {
+  const file = (more: string) => `account_fields:
+  home: { default: "https://a.acme.example", allowed_suffixes: [acme.example] }
+callback_fields: { home: { parameter: server, required: false${more} } }
+credentials:
+  format: oauth2
+  config: { auth: { tokenHost: "\${home}" } }
+authorization: { format: bearer }`;
+  const said = (server: string, given: Record<string, string>, more = ", overrides: true") => {
+    const query = new URLSearchParams({ code: "c", server });
+    return consentReply(providerOf(file(more)), query, { fields: given, given, secrets: [] });
+  };
+  const B = "https://b.acme.example";
+
+  it("is the redirect's where the file says so, or where none was given", () => {
+    const given = { home: "https://a.acme.example" };
+    expect(said(B, given)).toMatchObject({ kind: "code", fields: { home: B } });
+    expect(said(B, given, "")).toMatchObject({ kind: "invalid", cause: "callback_field" });
+    expect(said(B, {}, "")).toMatchObject({ kind: "code", fields: { home: B } });
+  });
+
+  it.each([
+    "https://evil.example",
+    "https://acme.example.evil.example",
+    "https://evil.example/#.acme.example",
+    "https://a.acme.example:444",
+    "http://a.acme.example",
+    "https://user@a.acme.example",
+    "https://evil.example?.acme.example",
+  ])("never sends a code to %s", (server) => {
+    expect(said(server, {})).toMatchObject({ kind: "invalid", cause: "callback_field" });
+  });
+
+  it("is not looser on the redirect than at the start", () => {
+    expect(() => providerOf(file(', pattern: "^.*$"'))).toThrow(
+      /callback_fields.home: .*account_fields has them/,
+    );
   });
 });

@@ -188,15 +188,17 @@ describe("shipped provider files", () => {
   });
 
   it("calls Zoho's data centres and no other host", async () => {
-    const exchange = async (accounts_host?: string) => {
+    const exchange = async (accounts_server?: string) => {
       const { vendors, sent } = vendorsOf(shipped("zoho-crm"));
-      const fields: Record<string, string> = accounts_host === undefined ? {} : { accounts_host };
+      const fields: Record<string, string> = accounts_server === undefined ? {} : { accounts_server };
       await vendors.exchange(contextOf("zoho-crm", fields), () => true, new AbortController().signal);
       return sent[0]?.url;
     };
     expect(await exchange()).toBe("https://accounts.zoho.com/oauth/v2/token");
-    expect(await exchange("accounts.zoho.eu")).toBe("https://accounts.zoho.eu/oauth/v2/token");
-    await expect(exchange("accounts.zoho.evil")).rejects.toMatchObject({ reason: "DESTINATION_NOT_ALLOWED" });
+    expect(await exchange("https://accounts.zoho.eu")).toBe("https://accounts.zoho.eu/oauth/v2/token");
+    await expect(exchange("https://accounts.zoho.evil")).rejects.toMatchObject({
+      reason: "DESTINATION_NOT_ALLOWED",
+    });
     const granted = await read("zoho-crm", 200, {
       access_token: "a",
       expires_in: 3_600_000,

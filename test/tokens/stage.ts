@@ -160,6 +160,7 @@ export class Stage {
       consents: {
         url: (request) => this.consents.url(request),
         reply: (provider, query) => this.consents.reply(provider, query),
+        subject: () => this.consents.subject(),
         steps: () => this.consents.steps(),
         redeem: (...of) => life.hear(this.consents.redeem(...of)),
         grant: (...of) => life.hear(this.consents.grant(...of)),

@@ -70,16 +70,22 @@ export async function stage(
     envoy,
     api,
     grpcTarget: `127.0.0.1:${grpcPort}`,
-    send: (path, headers = {}, method = "GET") => send(port, path, { host: HOST, ...headers }, method),
+    send: (path, headers, method) => sendTo(port, path, headers, method),
     stop,
     [Symbol.asyncDispose]: stop,
   };
 }
 
-function send(port: number, path: string, headers: OutgoingHttpHeaders, method: string): Promise<Answer> {
+/** A request to `HOST` through the Envoy at `port`, unless its headers say otherwise. */
+export function sendTo(
+  port: number,
+  path: string,
+  headers: OutgoingHttpHeaders = {},
+  method = "GET",
+): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const request = httpRequest(
-      { host: "127.0.0.1", port, path, method, headers, agent: false },
+      { host: "127.0.0.1", port, path, method, headers: { host: HOST, ...headers }, agent: false },
       (response) => {
         const chunks: Buffer[] = [];
         response.on("data", (chunk: Buffer) => chunks.push(chunk));

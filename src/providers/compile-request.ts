@@ -75,20 +75,9 @@ export function compileResponse(
     required: required.filter((name) => !Object.hasOwn(map, name)),
     keep: file.merge?.keep ?? [],
     forget: file.merge?.forget ?? [],
-    errors: errorsOf(compiler, file.errors),
+    errors: compiler.maybeExpression(["errors"], file.errors),
     rateLimits: compileRateLimits(compiler, file.rate_limits),
   };
-}
-
-const CLASSES = ["reauth", "fix_configuration", "rate_limited", "transient"];
-const CLASS_TEXT = /(["'])class\1\s*:\s*(["'])([^"']*)\2\s*[,}]/g;
-
-/** A class that is written out must be one: another is as if none had been said, which nobody would notice. */
-function errorsOf(compiler: Compiler, source: string | undefined): ResponsePlan["errors"] {
-  for (const { 3: name = "", index } of source?.matchAll(CLASS_TEXT) ?? [])
-    if (!CLASSES.includes(name))
-      compiler.fault(["errors"], `a class of ${CLASSES.join(", ")} instead of ${name}`, index);
-  return compiler.maybeExpression(["errors"], source);
 }
 
 interface DescribedAssertion {

@@ -8,6 +8,7 @@ import {
   requestPaths,
 } from "./compile-request.ts";
 import { asksForTokens, compileTokens } from "./compile-token.ts";
+import type { Compiled } from "./compiled.ts";
 import { type CompileFault, Compiler, type Path } from "./compiler.ts";
 import { durationMs } from "./duration.ts";
 import type { AfterConnectPlan, Provider, RequestPlan } from "./provider.ts";
@@ -20,8 +21,14 @@ const ABOUT_A_TOKEN = ["token", "token_type_hint", "client_secret"];
 export function compileProvider(
   name: string,
   file: ProviderFile,
+  compiled: Compiled,
 ): { readonly provider: Provider; readonly faults: readonly CompileFault[] } {
-  const compiler = new Compiler(file.allow_loopback_http === true, Object.keys(file.client_fields ?? {}));
+  const compiler = new Compiler(
+    compiled,
+    file.allow_loopback_http === true,
+    Object.keys(file.client_fields ?? {}),
+  );
+  checkClasses(compiler, file.errors);
   declareFields(compiler, file);
   const { refresh } = file;
   const tokens = compileTokens(compiler, file);
@@ -88,6 +95,17 @@ function spendsNothing(tokens: Provider["tokens"]): boolean {
   return [...tokens.values()].every(
     ({ refresh, refreshCredential }) => refresh === undefined || refreshCredential === "client",
   );
+}
+
+const CLASSES = ["reauth", "fix_configuration", "rate_limited", "transient"];
+const CLASS_TEXT = /(["'])class\1\s*:\s*(["'])([^"']*)\2\s*[,}]/g;
+
+/** A class that is written out must be one: another is as if none had been said, which nobody would notice. */
+function checkClasses(compiler: Compiler, errors = ""): void {
+  for (const { 3: name = "", index } of errors.matchAll(CLASS_TEXT)) {
+    if (CLASSES.includes(name)) continue;
+    compiler.fault(["errors"], `a class of ${CLASSES.join(", ")} instead of ${name}`, index);
+  }
 }
 
 /** Fields of the account and of every answer, before anything that may name them. */

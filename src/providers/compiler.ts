@@ -1,5 +1,6 @@
 import { suggest } from "../suggest.ts";
-import { compileExpression, compileRequestExpression, type Expression, isFault } from "./fence.ts";
+import type { Compiled } from "./compiled.ts";
+import { type Expression, isFault } from "./fence.ts";
 import { compileField, type FieldRule } from "./fields.ts";
 import type { NamedValues, ValuePlan } from "./provider.ts";
 import { isRequestValue } from "./request-values.ts";
@@ -42,10 +43,11 @@ export class Compiler {
   readonly #allowLoopback: boolean;
   readonly #hosts: Template[] = [];
   readonly #constantHosts = new Set<string>();
-  readonly #expressions = new Map<string, ReturnType<typeof compileExpression>>();
+  readonly #compiled: Compiled;
   readonly #answerFields = new Map<string, string>();
 
-  constructor(allowLoopback: boolean, clientFields: readonly string[] = []) {
+  constructor(compiled: Compiled, allowLoopback: boolean, clientFields: readonly string[]) {
+    this.#compiled = compiled;
     this.#allowLoopback = allowLoopback;
     this.clientFields = clientFields;
   }
@@ -84,15 +86,13 @@ export class Compiler {
   ): void {
     if (this.fields.has(name)) this.fault(path, "a name that no other field has");
     if (isRequestValue(name)) this.fault(path, `another name than ${name}, which every request has`);
-    const rule = compileField(constraint, otherwise);
+    const rule = compileField(constraint, otherwise, this.#compiled.pattern);
     if (typeof rule === "string") this.fault(path, rule);
     else this.fields.set(name, rule);
   }
 
   expression(path: Path, source: string): Expression {
-    // The file's own rules are part of each of its requests' answers, and are the same in all of them.
-    const compiled = this.#expressions.get(source) ?? compileExpression(source);
-    this.#expressions.set(source, compiled);
+    const compiled = this.#compiled.expression(source);
     if (!isFault(compiled)) return compiled;
     this.fault(path, compiled.message, compiled.position);
     return NEVER;
@@ -100,7 +100,7 @@ export class Compiler {
 
   /** An expression over a request's values, with the functions that sign and hash. */
   requestExpression(path: Path, source: string): Expression {
-    const compiled = compileRequestExpression(source);
+    const compiled = this.#compiled.requestExpression(source);
     if (!isFault(compiled)) return compiled;
     this.fault(path, compiled.message, compiled.position);
     return NEVER;

@@ -54,7 +54,7 @@ export function readDocument<T>(
     });
     return { faults };
   }
-  const alias = aliasOffset(document);
+  const alias = text.includes("*") ? aliasOffset(document) : undefined;
   if (alias !== undefined) {
     const { line, col } = lines.linePos(alias);
     const message = "aliases (*name) are not allowed; write the value out";

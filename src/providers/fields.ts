@@ -1,5 +1,5 @@
 import { invalid, KeyturnError } from "../errors.ts";
-import { compilePattern } from "./expression/regex.ts";
+import type { compilePattern } from "./expression/regex.ts";
 import { type Lookup, parseOrigin } from "./template.ts";
 
 /** One label of a domain name. */
@@ -26,9 +26,10 @@ interface Constraint {
 export function compileField(
   constraint: Constraint,
   otherwise: "dns_label" | "any_text",
+  compile: typeof compilePattern,
 ): FieldRule | string {
   const { pattern, allowed_suffixes: suffixes = [], default: preset } = constraint;
-  const matches = pattern === undefined ? undefined : compilePattern(pattern);
+  const matches = pattern === undefined ? undefined : compile(pattern);
   if (typeof matches === "string") return matches;
   const shape = fieldShape(matches, suffixes, otherwise);
   const accepts = (value: string) =>

@@ -2,6 +2,7 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, extname, join } from "node:path";
 import { KeyturnError } from "../errors.ts";
 import { compileProvider } from "./compile.ts";
+import { Compiled } from "./compiled.ts";
 import { type Fault, MAX_FILE_BYTES, readDocument, wholeFile } from "./document.ts";
 import type { Provider } from "./provider.ts";
 import { providerFile } from "./schema.ts";
@@ -57,6 +58,7 @@ export function loadCatalogue(
   const permitted = (provider: Provider) =>
     allowPrivate.includes(provider.name) ? { ...provider, allowPrivate: true } : provider;
   const faults: Fault[] = [];
+  const compiled = new Compiled();
   const unread = checked === undefined ? new Map<string, string>() : filesIn(checked.directory, faults);
   const files = new Map<string, string>();
   for (const directory of directories)
@@ -64,7 +66,7 @@ export function loadCatalogue(
   const providers = new Map<string, Provider>();
   for (const [name, file] of files) {
     unread.delete(name);
-    const read = readProvider(file, name);
+    const read = readProvider(file, name, compiled);
     if ("faults" in read) faults.push(...read.faults);
     else providers.set(name, permitted(read));
   }
@@ -74,7 +76,7 @@ export function loadCatalogue(
     const file = unread.get(name);
     if (file === undefined) return providers.get(name);
     unread.delete(name);
-    const read = readProvider(file, name);
+    const read = readProvider(file, name, compiled);
     if ("faults" in read) checked?.report(read.faults);
     else providers.set(name, permitted(read));
     return providers.get(name);
@@ -128,21 +130,26 @@ function entriesOf(directory: string, faults: Fault[]): readonly string[] {
   }
 }
 
-function readProvider(file: string, name: string): Provider | { readonly faults: readonly Fault[] } {
+function readProvider(
+  file: string,
+  name: string,
+  compiled: Compiled,
+): Provider | { readonly faults: readonly Fault[] } {
   try {
     if (statSync(file).size > MAX_FILE_BYTES)
       return { faults: [wholeFile(file, `is larger than ${MAX_FILE_BYTES} bytes`)] };
-    return parseProvider(readFileSync(file, "utf8"), file, name);
+    return parseProvider(readFileSync(file, "utf8"), file, name, compiled);
   } catch (error) {
     return { faults: [wholeFile(file, `cannot be read (${codeOf(error)})`)] };
   }
 }
 
-/** The provider that `text` describes, or everything that is wrong with it. */
+/** The provider that `text` describes, or everything that is wrong with it. `compiled` is shared by the files of a load. */
 export function parseProvider(
   text: string,
   file: string,
   name: string,
+  compiled = new Compiled(),
 ): Provider | { readonly faults: readonly Fault[] } {
   if (!NAME.test(name))
     return {
@@ -150,7 +157,7 @@ export function parseProvider(
     };
   const read = readDocument(text, file, providerFile);
   if ("faults" in read) return read;
-  const { provider, faults } = compileProvider(name, read.value);
+  const { provider, faults } = compileProvider(name, read.value, compiled);
   return faults.length > 0 ? { faults: faults.map(read.at) } : provider;
 }
 

@@ -106,6 +106,25 @@ describe("loading provider files", () => {
     expect(texts.some((text) => text.includes("c.yaml"))).toBe(false);
   });
 
+  it("tells of each file what it has in common with another", () => {
+    const wrong = "errors: $eval('1')\naccount_fields: { a: { pattern: '^(?=a)$' } }\n";
+    const own = folder({ "a.yaml": oauthFile(wrong), "b.yaml": oauthFile(`\n${wrong}`) });
+    const loaded = loadCatalogue([own]);
+    const texts = loaded.ok ? [] : loaded.faults.map(faultText);
+    const places = texts.map((text) =>
+      text
+        .slice(own.length + 1)
+        .split(": ", 2)
+        .join(" "),
+    );
+    expect(places.map((place) => place.replace(/:[0-9]+ /, " "))).toEqual([
+      "a.yaml:8 account_fields.a",
+      "a.yaml:7 errors",
+      "b.yaml:9 account_fields.a",
+      "b.yaml:8 errors",
+    ]);
+  });
+
   it("refuses two files for one provider in one folder, and a folder that is not there", () => {
     const own = folder({ "a.yaml": oauthFile(), "a.json": "{}" });
     const loaded = loadCatalogue([own, join(own, "missing")]);

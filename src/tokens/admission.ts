@@ -160,9 +160,12 @@ export class Admission {
       alongside.add(draft);
       const result = await settle(this.#world, draft.done(newId(), reads), takenAtMs + STORE_PATIENCE_MS);
       if (!result.applied) return undefined;
+      this.#caps.taken(snapshot.client, room, takenAtMs);
       alongside.done(result.view);
-      this.#caps.keepRest(snapshot.client, room, takenAtMs);
-      const sendUntilMs = Math.min(takenAtMs + SEND_WITHIN_MS, room.blockUntilMs ?? Number.POSITIVE_INFINITY);
+      const sendUntilMs = Math.min(
+        takenAtMs + SEND_WITHIN_MS,
+        room.block?.untilBootMs ?? Number.POSITIVE_INFINITY,
+      );
       return { account, attemptId, client, sendUntilMs, probe, ticket };
     } finally {
       this.#caps.letGo(room);

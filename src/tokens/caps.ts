@@ -1,7 +1,7 @@
 import type { Draft } from "./draft.ts";
 import type { Known } from "./known.ts";
 import { PERMIT_TTL_MS, SEND_WITHIN_MS } from "./limits.ts";
-import { Blocks, type BudgetTake, capsOf, freeBlock, freePermit, Picks } from "./permits.ts";
+import { type Block, Blocks, type BudgetTake, capsOf, freeBlock, freePermit, Picks } from "./permits.ts";
 import type { KeyOf } from "./records.ts";
 import { type ClientKey, clientKeyText, type Snapshot } from "./snapshot.ts";
 import type { World } from "./world.ts";
@@ -12,7 +12,8 @@ const FULL_FOR_MS = 500;
 export interface Room {
   readonly permit: KeyOf<"permit"> | undefined;
   readonly take: BudgetTake | undefined;
-  readonly blockUntilMs: number | undefined;
+  /** The block in hand that the send is of. */
+  readonly block: Block | undefined;
 }
 
 /** The caps of token endpoints, as this process takes from them. */
@@ -21,6 +22,8 @@ export class Caps {
   readonly #known: Known;
   readonly #blocks = new Blocks();
   readonly #picks: Picks;
+  /** Rooms whose send may still be given back. */
+  readonly #open = new Set<Room>();
 
   constructor(world: Pick<World, "clock" | "random" | "vendors" | "defaultMaxConcurrent">, known: Known) {
     this.#world = world;
@@ -47,24 +50,32 @@ export class Caps {
     const { maxConcurrent, budget } = capsOf(snapshot, rules);
     const permit = freePermit(snapshot, maxConcurrent, isBulk, this.#picks);
     if (permit === "none") return undefined;
-    if (budget === undefined) return { permit, take: undefined, blockUntilMs: undefined };
-    const blockUntilMs = this.#blocks.use(clientKeyText(snapshot.client), this.#world.clock.boot());
-    if (blockUntilMs !== undefined) return { permit, take: undefined, blockUntilMs };
+    if (budget === undefined) return { permit, take: undefined, block: undefined };
+    const block = this.#blocks.use(clientKeyText(snapshot.client), this.#world.clock.boot());
+    if (block !== undefined) {
+      const room = { permit, take: undefined, block };
+      this.#open.add(room);
+      return room;
+    }
     const take = freeBlock(snapshot, budget, isBulk, this.#picks);
-    if (take !== "none") return { permit, take, blockUntilMs };
+    if (take !== "none") return { permit, take, block };
     this.#picks.letGo(permit);
     return undefined;
   }
 
-  letGo({ permit, take }: Room): void {
-    this.#picks.letGo(permit);
-    this.#picks.letGo(take?.at);
+  /** Whatever became of it; when it was not taken, its send is there for the next one. */
+  letGo(room: Room): void {
+    this.#picks.letGo(room.permit);
+    this.#picks.letGo(room.take?.at);
+    if (this.#open.delete(room) && room.block !== undefined) this.#blocks.giveBack(room.block);
   }
 
-  /** What is left of a block that was taken at this boot time is for the next ones. */
-  keepRest(client: ClientKey, { take }: Room, takenAtBootMs: number): void {
-    if (take === undefined) return;
-    this.#blocks.keep(clientKeyText(client), take.requests - 1, takenAtBootMs + SEND_WITHIN_MS);
+  /** It was taken, at this boot time: its send counts. What is left of a new block is for the next ones. */
+  taken(client: ClientKey, room: Room, atBootMs: number): void {
+    this.#open.delete(room);
+    if (room.take === undefined) return;
+    const rest = { requests: room.take.requests - 1, untilBootMs: atBootMs + SEND_WITHIN_MS };
+    this.#blocks.keep(clientKeyText(client), rest);
   }
 }
 

@@ -18,6 +18,9 @@ import type { Entry } from "./store.ts";
 import type { ClientCertificate, PrivateKey } from "./vendor.ts";
 import type { World } from "./world.ts";
 
+/** As many places of one cap are read at once. */
+const MOST_CONCURRENT = 1_000;
+
 /** An OAuth client as an operator gives it. Undefined members of an existing client stay. */
 export interface ClientPut {
   readonly provider: string;
@@ -62,6 +65,9 @@ export class Clients {
     if (!/^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$/.test(name)) {
       throw invalid("name", "1 to 64 of A-Z a-z 0-9 . _ ~ -, starting with a letter or digit");
     }
+    const { maxConcurrent } = wanted.caps;
+    if (maxConcurrent !== undefined && (maxConcurrent < 1 || maxConcurrent > MOST_CONCURRENT))
+      throw invalid("caps.max_concurrent", `between 1 and ${MOST_CONCURRENT}`);
     const { privateKey, certificate, fields = {} } = wanted;
     const asked = rules.clientFields ?? [];
     checkFieldNames(asked, Object.keys(fields));

@@ -1,6 +1,7 @@
 import type { Clock } from "../clock.ts";
 import { STORE_PATIENCE_MS } from "./limits.ts";
 import { key } from "./records.ts";
+import { entriesOf } from "./sealed-entries.ts";
 import { settle } from "./settle.ts";
 import { SHARDS, shardOf, sharesOf } from "./shard.ts";
 import type { Entry, Store, Transaction, View, Write } from "./store.ts";
@@ -117,20 +118,21 @@ export class Membership implements Ownership {
 
   /** Returns how many members there are. */
   async #look(onMoved: (gained: readonly string[]) => void): Promise<number> {
-    const view = await this.#deps.store.read([
-      { under: "member", parts: [] },
-      { under: "shard", parts: [] },
-    ]);
-    const all = view.all("member");
-    const members = all
-      .filter(({ value }) => value.roles.includes("schedule"))
-      .map(({ value }) => value.instance)
-      .sort();
+    const { store } = this.#deps;
+    let count = 0;
+    const members: string[] = [];
+    // Not of the shards' instant: whoever has come or gone meanwhile is seen by the next look.
+    for await (const { value } of entriesOf(store, "member")) {
+      count += 1;
+      if (value.roles.includes("schedule")) members.push(value.instance);
+    }
+    members.sort();
+    const view = await store.read([{ under: "shard", parts: [] }]);
     // Two looks must agree: a rolling deployment moves less then.
     const isSettled = members.join() === this.#membersBefore;
     this.#membersBefore = members.join();
     if (isSettled) await this.#take(view, sharesOf(members), onMoved);
-    return all.length;
+    return count;
   }
 
   async #take(

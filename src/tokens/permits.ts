@@ -84,22 +84,32 @@ export function freeBlock(
   return { at, requests, ttlMs: budget.perMs + SEND_WITHIN_MS };
 }
 
-/** Sends of a block that this process has taken and not used. */
-export class Blocks {
-  readonly #left = new Map<string, { requests: number; readonly untilBootMs: number }>();
+/** Sends that this process has taken and not used. */
+export interface Block {
+  requests: number;
+  /** Boot time until which they may start. */
+  readonly untilBootMs: number;
+}
 
-  /** Boot time until which one send of a block in hand may start; undefined: none in hand. */
-  use(client: string, bootMs: number): number | undefined {
-    const block = this.#left.get(client);
-    if (block === undefined || block.requests === 0 || block.untilBootMs <= bootMs) {
-      this.#left.delete(client);
-      return undefined;
-    }
-    block.requests -= 1;
-    return block.untilBootMs;
+/** The blocks in hand, by client. */
+export class Blocks {
+  readonly #inHand = new Map<string, readonly Block[]>();
+
+  /** One send, of the block that ends first; undefined: none in hand. `giveBack` when it was not used. */
+  use(client: string, bootMs: number): Block | undefined {
+    const usable = (this.#inHand.get(client) ?? []).filter((block) => block.untilBootMs > bootMs);
+    if (usable.length === 0) this.#inHand.delete(client);
+    else this.#inHand.set(client, usable);
+    const block = usable.find(({ requests }) => requests > 0);
+    if (block !== undefined) block.requests -= 1;
+    return block;
   }
 
-  keep(client: string, requests: number, untilBootMs: number): void {
-    if (requests > 0) this.#left.set(client, { requests, untilBootMs });
+  giveBack(block: Block): void {
+    block.requests += 1;
+  }
+
+  keep(client: string, block: Block): void {
+    if (block.requests > 0) this.#inHand.set(client, [...(this.#inHand.get(client) ?? []), block]);
   }
 }

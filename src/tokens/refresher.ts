@@ -289,7 +289,7 @@ export class Refresher {
       const sendUntilMs = Math.min(
         lock.untilBootMs,
         attemptedAtMs + SEND_WITHIN_MS,
-        room.blockUntilMs ?? Number.POSITIVE_INFINITY,
+        room.block?.untilBootMs ?? Number.POSITIVE_INFINITY,
       );
       if (sendUntilMs <= this.#world.clock.boot() || this.#exchanges.isStopping) {
         ready.discard();
@@ -303,7 +303,7 @@ export class Refresher {
         ready.discard();
         return { kind: "again" };
       }
-      this.#caps.keepRest(snapshot.client, room, attemptedAtMs);
+      this.#caps.taken(snapshot.client, room, attemptedAtMs);
       const after = snapshotOf(snapshot.key, snapshot.client, result.view);
       const underway: Underway = {
         flight,

@@ -51,7 +51,7 @@ export class RestoreWatch {
         this.#look(before, result.view);
         return result;
       },
-      scan: (kind, after, limit) => store.scan(kind, after, limit),
+      scan: (kind, after, limit, shard) => store.scan(kind, after, limit, shard),
     };
   }
 

@@ -19,7 +19,10 @@ export interface View {
   readonly storeRevision: number;
 }
 
-/** One key, or with `under` all keys of a kind whose first parts are these (at most 1,000). */
+/**
+ * One key, or with `under` all keys of a kind whose first parts are these: for those of which there are never more than
+ * 1,000. Others are scanned.
+ */
 export type Read = Key | { readonly under: Kind; readonly parts: readonly string[] };
 
 export type Write =

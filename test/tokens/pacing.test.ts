@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { FakeVendors } from "../fakes/vendors.ts";
-import { HOUR_MS, MINUTE_MS, SECOND_MS, Stage } from "./stage.ts";
+import { HOUR_MS, kekAway, MINUTE_MS, SECOND_MS, Stage } from "./stage.ts";
 
 const ids = (count: number) => Array.from({ length: count }, (_, n) => `a-${n}`);
 
@@ -72,6 +72,46 @@ describe("a budget without room", () => {
     const late = await stage.ask("a-15", { deadlineMs: 2 * SECOND_MS });
     expect(late).toMatchObject({ reason: "PROVIDER_RATE_LIMITED", cause: "budget", retryAfterMs: 1_000 });
     expect(await stage.ask("a-15", { deadlineMs: 2 * MINUTE_MS })).toMatchObject({ token: "at-2" });
+  });
+});
+
+describe("a send of a block in hand", () => {
+  /** Thirty-two sends a minute are taken in blocks of two. */
+  const budget = { requests: 32, perMs: MINUTE_MS };
+  const blocks = (stage: Stage) => stage.store.scanNow("budget", "", 100).entries.length;
+
+  it("is not spent by a refresh that comes to nothing before it is sent", async () => {
+    const stage = await Stage.open({ caps: { budget } });
+    for (const id of ids(3)) await stage.connect(id);
+    await stage.ask("a-0");
+    expect(blocks(stage)).toBe(1);
+    stage.sealer.trouble.fail(kekAway);
+    expect((await stage.ask("a-1", { deadlineMs: SECOND_MS })).reason).toBe("KEK_UNAVAILABLE");
+    stage.sealer.trouble.end();
+    expect((await stage.ask("a-2", { deadlineMs: SECOND_MS })).token).toMatch(/^at-/);
+    expect(stage.vendors.sent).toHaveLength(2);
+    expect(blocks(stage)).toBe(1);
+  });
+
+  it("is not spent while no permit is free", async () => {
+    const stage = await Stage.open({ caps: { budget, maxConcurrent: 1 } });
+    for (const id of ids(3)) await stage.connect(id);
+    stage.vendors.next.push({ kind: "grant", afterMs: 2 * SECOND_MS });
+    const first = stage.get("a-0");
+    await stage.pass(SECOND_MS);
+    const rest = Promise.all([stage.get("a-1"), stage.get("a-2")]);
+    await stage.within(MINUTE_MS, Promise.all([first, rest]));
+    expect(stage.vendors.sent).toHaveLength(3);
+    expect(blocks(stage)).toBe(2);
+  });
+
+  it("of two blocks taken at the same time is lost of neither", async () => {
+    const stage = await Stage.open({ caps: { budget } });
+    for (const id of ids(4)) await stage.connect(id);
+    await stage.within(MINUTE_MS, Promise.all([stage.get("a-0"), stage.get("a-1")]));
+    await stage.within(MINUTE_MS, Promise.all([stage.get("a-2"), stage.get("a-3")]));
+    expect(stage.vendors.sent).toHaveLength(4);
+    expect(blocks(stage)).toBe(2);
   });
 });
 

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import { Heart } from "../../src/tokens/heart.ts";
 import { key } from "../../src/tokens/records.ts";
 import { RestoreWatch } from "../../src/tokens/restore.ts";
+import { shardOf } from "../../src/tokens/shard.ts";
 import type { Store, View } from "../../src/tokens/store.ts";
 import { FakeJournal } from "../fakes/journal.ts";
 import { REAUTH } from "../fakes/vendors.ts";
@@ -210,4 +211,14 @@ describe("a store that was set back", () => {
     stage.vendors.rulesNow = { ...stage.vendors.rulesNow, resendSafe: true };
     expect((await stage.ask("a")).reason).toBeUndefined();
   });
+});
+
+it("watches a store without asking more of it: one shard's accounts are read alone", async () => {
+  const stage = await Stage.open();
+  for (let n = 0; n < 20; n += 1) await stage.connect(`a-${n}`, HOUR_MS);
+  const { clock, newId, report } = stage.world;
+  const watch = new RestoreWatch({ store: stage.world.store, clock, newId, instance: "here", report });
+  const { entries } = await stage.within(SECOND_MS, watch.store.scan("account", "", 100, shardOf("a-7")));
+  const ids = Array.from({ length: 20 }, (_, n) => `a-${n}`).filter((id) => shardOf(id) === shardOf("a-7"));
+  expect(entries.map(({ value }) => value.id).sort()).toEqual(ids.sort());
 });

@@ -121,6 +121,19 @@ describe("members", () => {
     expect(gained.slice(before)).toContain(shardOf("acme"));
   });
 
+  it("are all counted, however many only serve", async () => {
+    const { join, pass, memory } = stage();
+    const serving = { host: "there", roles: ["serve"], startedAtMs: 0, appliedRevision: 0 };
+    for (let n = 0; n < 1_100; n += 1) {
+      const instance = `m-${String(n).padStart(4, "0")}`;
+      const put = { put: key("member", instance), value: { ...serving, instance } };
+      memory.writeNow({ nonce: instance, expect: [], writes: [put], events: [], reads: [] });
+    }
+    const last = await join("z");
+    await pass(30_000);
+    expect(last.member.shards).toEqual(SHARDS);
+  });
+
   it("that only serve are members, and own nothing", async () => {
     const { join, pass, memory } = stage();
     const server = await join("server", ["serve"]);

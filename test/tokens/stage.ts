@@ -133,7 +133,7 @@ export class Stage {
       store: {
         read: (reads) => life.hear(store.read(reads)),
         write: (transaction) => life.hear(store.write(transaction)),
-        scan: (kind, after, limit) => life.hear(store.scan(kind, after, limit)),
+        scan: (kind, after, limit, shard) => life.hear(store.scan(kind, after, limit, shard)),
       },
       events,
       sealer: {

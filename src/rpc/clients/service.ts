@@ -152,7 +152,6 @@ async function firstUser(store: Store, provider: string, name: string): Promise<
 
 function capsOf(message: CapsMessage | undefined): ClientCaps {
   const maxConcurrent = message?.maxConcurrent;
-  if (maxConcurrent !== undefined && maxConcurrent < 1) throw invalid("caps.max_concurrent", "1 or more");
   const budget = message?.budget;
   if (budget === undefined) return { maxConcurrent, budget: undefined };
   const perMs = durationOf("caps.budget.per", budget.per, MAX_WINDOW_MS);

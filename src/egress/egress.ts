@@ -13,6 +13,7 @@ import { decodeBody, decodeStream } from "./decode.ts";
 import { type Dial, tcpDial } from "./dial.ts";
 import { checkedHeaders, checkedMethod } from "./head.ts";
 import { type Destination, Hosts } from "./hosts.ts";
+import { Limit } from "./limit.ts";
 import { type Call, type Ended, type Head, Line, type Listener, type Unanswered } from "./line.ts";
 import { Pool } from "./pool.ts";
 import { type Resolve, systemResolve } from "./resolve.ts";
@@ -161,8 +162,7 @@ interface Sending {
   readonly body: Uint8Array | Outgoing | undefined;
   readonly fresh: boolean;
   readonly places: number | undefined;
-  /** Its reason is the cause. */
-  readonly limit: AbortController;
+  readonly limit: Limit;
 }
 
 class GuardedEgress implements Egress {
@@ -170,8 +170,10 @@ class GuardedEgress implements Egress {
   readonly #connection: ConnectionDeps;
   readonly #pool = new Pool();
   readonly #hosts = new Hosts();
-  /** Requests on their way, and what ends each. */
-  readonly #running = new Map<Promise<unknown>, AbortController>();
+  /** Of the requests on their way. */
+  readonly #running = new Set<Limit>();
+  /** Called when there are none any more. */
+  #idle: () => void = () => undefined;
   #closed = false;
 
   constructor(deps: EgressDeps) {
@@ -186,27 +188,26 @@ class GuardedEgress implements Egress {
 
   async request(r: OutboundRequest): Promise<OutboundResult> {
     const sending = this.#checked(r, r.body, r.fresh);
-    if (this.#closed) return { kind: "not_sent", cause: "closed" };
-    return this.#within(sending, async () => {
-      let head: Head | undefined;
-      let bytes = 0;
-      const chunks: Buffer[] = [];
-      const ended = await this.#exchange(sending, {
-        head: (begun) => {
-          head = begun;
-        },
-        data: (chunk) => {
-          bytes += chunk.length;
-          if (bytes > r.maxBodyBytes) return "body_too_large";
-          chunks.push(chunk);
-          return undefined;
-        },
-      });
-      if (ended.kind !== "complete") return ended;
-      if (head === undefined) return { kind: "unknown", cause: "connection_reset" };
-      const receivedAtMs = this.#clock.now();
-      return decoded(r, { kind: "answer", ...head, receivedAtMs, body: Buffer.concat(chunks) });
+    let head: Head | undefined;
+    let bytes = 0;
+    const chunks: Buffer[] = [];
+    const ended = await this.#send(sending, {
+      head: (begun) => {
+        head = begun;
+      },
+      data: (chunk) => {
+        bytes += chunk.length;
+        if (bytes > r.maxBodyBytes) return "body_too_large";
+        chunks.push(chunk);
+        return undefined;
+      },
     });
+    if (ended.kind !== "complete") return ended;
+    if (head === undefined) return { kind: "unknown", cause: "connection_reset" };
+    const { status, headers, requestedAtMs } = head;
+    const receivedAtMs = this.#clock.now();
+    const body = chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks);
+    return decoded(r, { kind: "answer", status, headers, requestedAtMs, receivedAtMs, body });
   }
 
   async stream(r: StreamedRequest): Promise<StreamedResult> {
@@ -216,17 +217,16 @@ class GuardedEgress implements Egress {
     if (streamed !== undefined && r.bodyBytes !== undefined) {
       sending.headers.push("content-length", String(r.bodyBytes));
     }
-    if (this.#closed) return { kind: "not_sent", cause: "closed" };
     return new Promise((resolve, reject) => {
       let trailers: Fields = [];
       let waiting: NodeJS.Timeout | undefined;
       let answered = false;
-      const cancel = (): void => sending.limit.abort("aborted");
+      const cancel = (): void => sending.limit.end("aborted");
       const incoming = new Incoming(cancel);
       const listener: Listener = {
         sent: () => {
           if (answered) return;
-          const late = () => sending.limit.abort("timeout");
+          const late = () => sending.limit.end("timeout");
           waiting = setTimeout(late, Math.min(r.answerWithinMs, MAX_TIMER_MS));
         },
         head: (head, flow) => {
@@ -252,7 +252,7 @@ class GuardedEgress implements Egress {
           return undefined;
         },
       };
-      this.#within(sending, () => this.#exchange(sending, listener))
+      this.#send(sending, listener)
         .then(
           (ended) => {
             if (ended.kind === "complete") {
@@ -277,8 +277,16 @@ class GuardedEgress implements Egress {
 
   async close(): Promise<void> {
     this.#closed = true;
-    for (const limit of this.#running.values()) limit.abort("aborted");
-    await Promise.allSettled(this.#running.keys());
+    for (const limit of this.#running) limit.end("aborted");
+    if (this.#running.size > 0) {
+      const others = this.#idle;
+      await new Promise<void>((resolve) => {
+        this.#idle = () => {
+          others();
+          resolve();
+        };
+      });
+    }
     this.#pool.close();
   }
 
@@ -286,51 +294,48 @@ class GuardedEgress implements Egress {
     const to = this.#hosts.assert(r.url, r.allowedHosts, r);
     const method = checkedMethod(r.method);
     const headers = checkedHeaders(r.headers);
-    return { r, to, method, headers, body, fresh, places: undefined, limit: new AbortController() };
+    return { r, to, method, headers, body, fresh, places: undefined, limit: new Limit() };
   }
 
-  /** Runs `work` until the request's limits, or the room's end, abort it. */
-  async #within<T>({ r, limit }: Sending, work: () => Promise<T>): Promise<T> {
-    const timer = setTimeout(() => limit.abort("timeout"), Math.min(r.timeoutMs, MAX_TIMER_MS));
-    const abort = (): void => limit.abort("aborted");
+  /** Sends until the request's limits, or the room's end, end it. */
+  async #send(sending: Sending, listener: Listener): Promise<Exclude<Ended, { kind: "gone" }>> {
+    if (this.#closed) return { kind: "not_sent", cause: "closed" };
+    const { r, limit, to, method, headers, body, fresh } = sending;
+    const timer = setTimeout(() => limit.end("timeout"), Math.min(r.timeoutMs, MAX_TIMER_MS));
+    const abort = (): void => limit.end("aborted");
     if (r.signal?.aborted === true) abort();
     r.signal?.addEventListener("abort", abort, ONCE);
-    const running = work();
-    this.#running.set(running, limit);
+    this.#running.add(limit);
     try {
-      return await running;
+      const call: Call = {
+        method,
+        path: to.path,
+        headers,
+        body,
+        last: fresh,
+        beforeFirstByte: r.beforeFirstByte,
+        now: () => this.#clock.now(),
+        limit,
+      };
+      const ended = fresh
+        ? await this.#onNewLine(r, to, call, listener)
+        : await this.#onPooledLine(sending, call, listener);
+      return ended.kind === "gone" ? { kind: "not_sent", cause: ended.cause } : ended;
     } finally {
-      this.#running.delete(running);
       clearTimeout(timer);
       r.signal?.removeEventListener("abort", abort);
+      this.#running.delete(limit);
+      if (this.#running.size === 0) this.#idle();
     }
-  }
-
-  async #exchange(sending: Sending, listener: Listener): Promise<Exclude<Ended, { kind: "gone" }>> {
-    const { r, to, method, headers, body, fresh } = sending;
-    const call: Call = {
-      method,
-      path: to.path,
-      headers,
-      body,
-      last: fresh,
-      beforeFirstByte: r.beforeFirstByte,
-      now: () => this.#clock.now(),
-      signal: sending.limit.signal,
-    };
-    const ended = fresh
-      ? await this.#onNewLine(r, to, call, listener)
-      : await this.#onPooledLine(sending, call, listener);
-    return ended.kind === "gone" ? { kind: "not_sent", cause: ended.cause } : ended;
   }
 
   async #onPooledLine({ r, to, places }: Sending, call: Call, listener: Listener): Promise<Ended> {
     const shown = r.clientCertificate === undefined ? "" : certificateName(r.clientCertificate);
     const key = `${to.origin} ${r.allowLoopback} ${r.allowPrivate === true} ${shown}`;
     const place = places === undefined ? key : `${key} stream`;
-    const entered = this.#pool.enter(place, call.signal, places);
+    const entered = this.#pool.enter(place, call.limit, places);
     if (!(entered instanceof Promise ? await entered : entered))
-      return { kind: "not_sent", cause: String(call.signal.reason) };
+      return { kind: "not_sent", cause: String(call.limit.cause) };
     try {
       for (let line = this.#pool.take(key); line !== undefined; line = this.#pool.take(key)) {
         const ended = await this.#on(line, call, listener);
@@ -345,7 +350,10 @@ class GuardedEgress implements Egress {
   async #onNewLine(r: Asked, to: Destination, call: Call, listener: Listener, key = ""): Promise<Ended> {
     const undici = await import("undici"); // costs start time, so only once somebody is called
     const timeoutMs = r.connectTimeoutMs ?? CONNECT_TIMEOUT_MS;
-    const opened = await openConnection(this.#connection, to, r, timeoutMs, call.signal);
+    const opening = new AbortController();
+    call.limit.hear(() => opening.abort(call.limit.cause));
+    if (call.limit.cause !== undefined) opening.abort(call.limit.cause);
+    const opened = await openConnection(this.#connection, to, r, timeoutMs, opening.signal);
     if (opened.kind === "failed") return { kind: "not_sent", cause: opened.cause };
     return this.#on(new Line(key, to.origin, opened.socket, undici), call, listener);
   }

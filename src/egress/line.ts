@@ -2,6 +2,7 @@ import type { Socket } from "node:net";
 import type { Client, Dispatcher } from "undici";
 import { Outgoing } from "./body.ts";
 import { answerCause } from "./causes.ts";
+import type { Limit } from "./limit.ts";
 
 /** One request as it goes out on a line, everything checked. */
 export interface Call {
@@ -15,8 +16,7 @@ export interface Call {
   readonly beforeFirstByte: (() => boolean) | undefined;
   /** Wall clock, epoch milliseconds. */
   readonly now: () => number;
-  /** Its reason is the cause that is reported. */
-  readonly signal: AbortSignal;
+  readonly limit: Limit;
 }
 
 type Fields = readonly (readonly [string, string])[];
@@ -142,7 +142,7 @@ export class Line {
       const settle = (end: () => void): void => {
         if (over) return;
         over = true;
-        call.signal.removeEventListener("abort", abort);
+        call.limit.hear(undefined);
         end();
         streamed?.end();
       };
@@ -150,14 +150,14 @@ export class Line {
         settle(() => resolve({ kind: this.#wrote ? "unknown" : "not_sent", cause }));
       };
       const abort = (): void => {
-        fail(String(call.signal.reason));
+        fail(String(call.limit.cause));
         this.destroy();
       };
-      if (call.signal.aborted) {
+      if (call.limit.cause !== undefined) {
         abort();
         return;
       }
-      call.signal.addEventListener("abort", abort);
+      call.limit.hear(abort);
 
       // undici calls this and then writes, in one go: nothing can come between.
       const start = (controller: Dispatcher.DispatchController): void => {

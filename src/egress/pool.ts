@@ -1,3 +1,4 @@
+import type { Limit } from "./limit.ts";
 import type { Line } from "./line.ts";
 
 const MAX_IDLE = 512;
@@ -15,9 +16,9 @@ export class Pool {
   readonly #busy = new Map<string, number>();
   readonly #waiting = new Map<string, (() => void)[]>();
 
-  /** Takes one of the `places` of `key`, in turn; false when `signal` aborts first. A free one is there at once. Give it back with `leave`. */
-  enter(key: string, signal: AbortSignal, places = MAX_BUSY_PER_KEY): boolean | Promise<boolean> {
-    if (signal.aborted) return false;
+  /** Takes one of the `places` of `key`, in turn; false when `limit` ends first. A free one is there at once. Give it back with `leave`. */
+  enter(key: string, limit: Limit, places = MAX_BUSY_PER_KEY): boolean | Promise<boolean> {
+    if (limit.cause !== undefined) return false;
     const busy = this.#busy.get(key) ?? 0;
     if (busy < places) {
       this.#busy.set(key, busy + 1);
@@ -26,16 +27,15 @@ export class Pool {
     return new Promise((resolve) => {
       const queue = this.#waiting.get(key) ?? [];
       this.#waiting.set(key, queue);
-      const abort = (): void => {
-        queue.splice(queue.indexOf(admit), 1);
-        resolve(false);
-      };
       const admit = (): void => {
-        signal.removeEventListener("abort", abort);
+        limit.hear(undefined);
         resolve(true);
       };
       queue.push(admit);
-      signal.addEventListener("abort", abort, { once: true });
+      limit.hear(() => {
+        queue.splice(queue.indexOf(admit), 1);
+        resolve(false);
+      });
     });
   }
 

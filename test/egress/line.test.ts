@@ -2,6 +2,7 @@ import { EventEmitter } from "node:events";
 import { Socket } from "node:net";
 import type { Client, Dispatcher } from "undici";
 import { describe, expect, it } from "vitest";
+import { Limit } from "../../src/egress/limit.ts";
 import { type Call, Line } from "../../src/egress/line.ts";
 
 /** undici's Client as it behaves after some losses: the request goes back in the queue and starts once more. */
@@ -42,7 +43,7 @@ describe("a line", () => {
         return true;
       },
       now: () => 0,
-      signal: new AbortController().signal,
+      limit: new Limit(),
     };
     expect(await line.exchange(call, { head: () => undefined, data: () => undefined })).toEqual({
       kind: "unknown",

@@ -331,9 +331,14 @@ export async function acted<T>(
     await end("ok", notes, accountIn(done));
     return done;
   } catch (error) {
-    const { reason, metadata } = toKeyturnError(error);
+    const { reason, metadata, violations } = toKeyturnError(error);
     const { cause, account_id: account } = metadata;
-    const said = cause === undefined ? notes : { ...notes, cause };
+    const field = violations[0]?.field;
+    const said = {
+      ...notes,
+      ...(cause === undefined ? {} : { cause }),
+      ...(field === undefined ? {} : { field }),
+    };
     await end(isGone() ? "caller_gone" : reason, said, account);
     throw error;
   }

@@ -72,7 +72,15 @@ async function auditOf({ admin }: Pick<Scene, "admin">, accountId: string): Prom
   const acts: string[] = [];
   for await (const { record } of stream)
     if (record?.operation.startsWith("ConnectionService/") && record.outcome !== "begun")
-      acts.push(`${record.operation.slice("ConnectionService/".length)} ${record.outcome}`);
+      acts.push(
+        [
+          record.operation.slice("ConnectionService/".length),
+          record.outcome,
+          record.detail["cause"] ?? record.detail["field"] ?? "",
+        ]
+          .join(" ")
+          .trim(),
+      );
   return acts;
 }
 
@@ -121,7 +129,7 @@ describe("a customer's consent", () => {
     expect(await faultOf(here.data.call(getToken, { accountId }))).toBe("ACCOUNT_PENDING");
     expect(await auditOf(here, accountId)).toEqual([
       "StartAuthorization ok",
-      "CompleteAuthorization AUTHORIZATION_DENIED",
+      "CompleteAuthorization AUTHORIZATION_DENIED redirect",
     ]);
   });
 
@@ -148,20 +156,30 @@ describe("a customer's consent", () => {
     expect(simulator.stats().tokenRequests).toBe(0);
     expect(await auditOf(here, accountId)).toEqual([
       "StartAuthorization ok",
-      ...Array.from({ length: 3 }, () => "CompleteAuthorization AUTHORIZATION_STATE_INVALID"),
+      "CompleteAuthorization AUTHORIZATION_STATE_INVALID browser_binding",
+      "CompleteAuthorization AUTHORIZATION_STATE_INVALID iss",
+      "CompleteAuthorization AUTHORIZATION_STATE_INVALID redirect_uri",
     ]);
     const { account } = await admin.call(AccountService.method.getAccount, { accountId });
     expect(account?.status).toBe(AccountStatus.PENDING);
   });
 
   it("is exchanged once when it comes twice at once, and never again", async () => {
-    const { data, simulator, start } = await stage();
-    const { browserBinding, callbackUrl } = await start("acme");
+    const here = await stage();
+    const { data, simulator } = here;
+    const { browserBinding, callbackUrl } = await here.start("acme");
     const complete = () => data.call(completeAuthorization, { callbackUrl, browserBinding });
     const both = await Promise.all([faultOf(complete()), faultOf(complete())]);
     expect(both.sort()).toEqual(["AUTHORIZATION_STATE_INVALID used", "none"]);
     expect(await faultOf(complete())).toBe("AUTHORIZATION_STATE_INVALID used");
     expect(simulator.stats().tokenRequests).toBe(1);
+    const acts = await auditOf(here, "acme");
+    expect(acts.sort()).toEqual([
+      "CompleteAuthorization AUTHORIZATION_STATE_INVALID used",
+      "CompleteAuthorization AUTHORIZATION_STATE_INVALID used",
+      "CompleteAuthorization ok",
+      "StartAuthorization ok",
+    ]);
   });
 
   it("by somebody else at the vendor does not take an account over", async () => {
@@ -207,12 +225,16 @@ describe("a customer's consent", () => {
   }, 30_000);
 
   it("is not asked for without what it needs", async () => {
-    const { data, start } = await stage();
+    const here = await stage();
+    const { data, start } = here;
     const ask = (over: object) =>
       faultOf(data.call(startAuthorization, { provider: "simulator", client: "main", ...over }));
     expect(await ask({})).toBe("INVALID_REQUEST");
     expect(await ask({ redirectUri: "http://app.example/cb" })).toBe("INVALID_REQUEST");
-    expect(await ask({ redirectUri: REDIRECT, returnUrl: "https://evil.example/" })).toBe("INVALID_REQUEST");
+    const stranger = { accountId: "st", redirectUri: REDIRECT, returnUrl: "https://evil.example/" };
+    expect(await ask(stranger)).toBe("INVALID_REQUEST");
+    expect(await auditOf(here, "st")).toEqual(["StartAuthorization INVALID_REQUEST return_url"]);
+    expect(await faultOf(data.call(getToken, { accountId: "st" }))).toBe("ACCOUNT_NOT_FOUND");
     expect(await ask({ redirectUri: REDIRECT })).toBe("INVALID_REQUEST");
     expect(await ask({ redirectUri: REDIRECT, client: "none" })).toBe("CLIENT_NOT_FOUND");
     expect(await ask({ redirectUri: REDIRECT, provider: "none" })).toBe("PROVIDER_NOT_FOUND");
@@ -244,7 +266,7 @@ describe("the callback listener", () => {
     expect((await here.data.call(getToken, { accountId: "acme" })).accessToken).not.toBe("");
     expect(await auditOf(here, "acme")).toEqual([
       "StartAuthorization ok",
-      "CompleteAuthorization AUTHORIZATION_STATE_INVALID",
+      "CompleteAuthorization AUTHORIZATION_STATE_INVALID browser_binding",
       "CompleteAuthorization ok",
     ]);
   });
@@ -308,7 +330,7 @@ describe("a customer's API key", () => {
     const { headers } = await here.data.call(getToken, { accountId: "hr" });
     expect(headers).toEqual({ "X-Api-Key": "demo-api-key" });
     expect(await auditOf(here, "hr")).toEqual([
-      "ConnectWithSecret AUTHORIZATION_DENIED",
+      "ConnectWithSecret AUTHORIZATION_DENIED secret_refused",
       "ConnectWithSecret ok",
     ]);
   });

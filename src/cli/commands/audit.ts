@@ -67,6 +67,7 @@ const COLUMNS: readonly Column<Trail>[] = [
     paint: ({ outcome }, text, paint) =>
       outcome === "ok" || outcome === "begun" ? text : paint("red", text),
   },
+  { title: "CAUSE", of: ({ detail }) => detail["cause"] ?? detail["field"] ?? "" },
   { title: "COUNT", of: ({ count }) => `${count}`, right: true },
   { title: "PURPOSE", of: ({ purpose }) => purpose },
   { title: "KEY", of: ({ kekId, kekVersion }) => (kekId === "" ? "" : `${kekId} v${kekVersion}`) },

@@ -21,6 +21,7 @@ export interface ShownAudit {
   readonly caller: string;
   readonly outcome: string;
   readonly count: number;
+  readonly detail: Readonly<Record<string, string>>;
 }
 
 export interface AuditServiceDeps {

@@ -80,6 +80,13 @@ export declare type AuditRecord = Message<"keyturn.v1.AuditRecord"> & {
    * @generated from field: int64 count = 12;
    */
   count: bigint;
+
+  /**
+   * What else was written down: `cause` and `field` of a failure, sizes and peers of a proxied call.
+   *
+   * @generated from field: map<string, string> detail = 13;
+   */
+  detail: { [key: string]: string };
 };
 
 /**

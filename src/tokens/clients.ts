@@ -110,6 +110,7 @@ export class Clients {
         privateKey: keyFacts ?? before?.privateKey,
         certificate: certificateFacts ?? before?.certificate,
         materialGeneration: isNew ? generation : before?.materialGeneration,
+        expiringNotifiedForMs: before?.expiringNotifiedForMs,
         secretFields,
         onHold: before?.onHold,
         fault: generation === before?.generation ? before.fault : undefined,

@@ -10,6 +10,7 @@ export type LifecycleType =
   | "integrated_account:expiring"
   | "oauth_client:secret_rotated"
   | "oauth_client:configuration_error"
+  | "oauth_client:expiring"
   | "kek:rotated"
   | "provider:outage_suspected"
   | "provider:outage_cleared";

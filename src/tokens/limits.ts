@@ -12,3 +12,5 @@ export const PERMIT_TTL_MS = SEND_WITHIN_MS + EAR_MS;
 export const IN_DOUBT_HOLD_MS = 90_000;
 /** How long a store that does not answer is asked before a refresh is given up, nothing having been sent. */
 export const STORE_PATIENCE_MS = 5_000;
+/** How long ahead it is said that a customer, or an operator, will be needed by a date. */
+export const EXPIRING_WITHIN_MS = 7 * 86_400_000;

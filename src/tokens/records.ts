@@ -70,6 +70,8 @@ export interface OAuthClient {
   readonly certificate?: ClientCertificateFacts | undefined;
   /** The generation that its sealed material belongs to. Absent: that of its active secret. */
   readonly materialGeneration?: number | undefined;
+  /** The certificate's end that `oauth_client:expiring` has been said of. Absent: of none. */
+  readonly expiringNotifiedForMs?: number | undefined;
   /** Names of the further secrets in it, which calls of the API carry. */
   readonly secretFields?: readonly string[] | undefined;
   readonly onHold: { readonly sinceMs: number; readonly by: string; readonly note: string } | undefined;

@@ -1,7 +1,8 @@
 import type { Account, SlotState } from "./account.ts";
 import { type ContentMarks, contentKeyAt, isBareMark } from "./content-mark.ts";
 import { Draft, slotEvent } from "./draft.ts";
-import { STORE_PATIENCE_MS } from "./limits.ts";
+import { tellExpiringCertificates } from "./expiring-certificates.ts";
+import { EXPIRING_WITHIN_MS, STORE_PATIENCE_MS } from "./limits.ts";
 import { EVERYTHING, type Ownership } from "./membership.ts";
 import { key } from "./records.ts";
 import { settle } from "./settle.ts";
@@ -9,12 +10,11 @@ import type { Entry, Page } from "./store.ts";
 import type { World } from "./world.ts";
 
 const EVERY_MS = 3_600_000;
-const EXPIRING_WITHIN_MS = 7 * 86_400_000;
 /** How long an account waits for its first authorization to be completed. */
 const PENDING_FOR_MS = 86_400_000;
 const PAGE = 100;
 
-/** What is looked after once an hour: credentials that will end, authorizations nobody completed, last uses, old marks. */
+/** What is looked after once an hour: credentials and certificates that will end, authorizations nobody completed, last uses, old marks. */
 export class Rounds {
   readonly #world: Pick<World, "clock" | "store" | "newId" | "report">;
   readonly #marks: Pick<ContentMarks, "of">;
@@ -51,6 +51,7 @@ export class Rounds {
   async once(signal: AbortSignal): Promise<void> {
     await this.#writeUses();
     if (this.#ownership.share === 0) return;
+    await tellExpiringCertificates(this.#world, this.#ownership, signal);
     let canKey = true;
     for (let after: string | undefined = ""; after !== undefined; ) {
       signal.throwIfAborted();

@@ -1,3 +1,4 @@
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { status } from "@grpc/grpc-js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { AuditService } from "../../src/gen/keyturn/v1/audit_service_pb.js";
@@ -63,6 +64,19 @@ describe("events tail", () => {
       { cursor: "c-1", event: { token: { generation: "13" }, accountId: "acme" } },
     ]);
     expect(ran.stderr).toBe("");
+  });
+
+  it("says when what is expiring ends", async () => {
+    const expiring = {
+      type: "oauth_client:expiring",
+      provider: "adp",
+      client: "main",
+      reason: "certificate",
+    };
+    const endTime = timestampFromMs(Date.now() + 6 * 86_400_000 + 60_000);
+    sidecar.answer(watchEvents, { event: { ...expiring, endTime } }, "hang");
+    const ran = await keyturn("events tail --count 1");
+    expect(ran.stdout).toMatch(/oauth_client:expiring +adp main +certificate, ends in \d+ d/);
   });
 
   it("asks for what it is told, short names completed", async () => {

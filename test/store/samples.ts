@@ -138,6 +138,7 @@ export const SAMPLES: { readonly [K in Kind]: Kinds[K] } = {
       secrets: [{ version: "v1", state: "retiring", hint: "…", createdAtMs: 1 }],
       onHold: { sinceMs: 1, by: "me", note: "" },
       secretFields: ["developer_token"],
+      expiringNotifiedForMs: 8,
       fault: { code: "invalid_client", sinceMs: 2 },
       createdAtMs: 1,
       updatedAtMs: 2,

@@ -113,8 +113,9 @@ function line(event: Event, { output, clock }: Invocation): string {
   return parts.filter((part) => part !== "").join("  ");
 }
 
-function detailOf({ reason, detail }: Event, nowMs: number): string {
+function detailOf({ reason, detail, endTime }: Event, nowMs: number): string {
   const parts = reason === "" ? [] : [reason];
+  if (endTime !== undefined) parts.push(`ends ${relative(timestampMs(endTime), nowMs)}`);
   if (detail.case === "token") {
     const { generation, expireTime, nextRefreshTime } = detail.value;
     parts.push(`generation ${generation}`);

@@ -21,6 +21,7 @@ export function eventMessage(event: StoredEvent, identity: string, environment: 
     reason: event.reason,
     revision: event.revision,
     detail: detailOf(event),
+    ...time("endTime", optionalMs(event.detail["ends_at_ms"])),
   });
 }
 

@@ -186,6 +186,14 @@ export declare type Event = Message<"keyturn.v1.Event"> & {
     value: KekDetail;
     case: "kek";
   } | { case: undefined; value?: undefined };
+
+  /**
+   * Of "integrated_account:expiring" and "oauth_client:expiring", a week ahead: when the credential, refresh token or
+   * certificate that `reason` names ends.
+   *
+   * @generated from field: google.protobuf.Timestamp end_time = 17;
+   */
+  endTime?: Timestamp | undefined;
 };
 
 /**

@@ -104,6 +104,13 @@ export declare type OAuthClientRecord = Message<"keyturn.storage.v1.OAuthClientR
    * @generated from field: repeated string secret_fields = 17;
    */
   secretFields: string[];
+
+  /**
+   * The certificate's end that an event has been said of.
+   *
+   * @generated from field: optional int64 expiring_notified_for_ms = 18;
+   */
+  expiringNotifiedForMs?: bigint | undefined;
 };
 
 /**

@@ -10,6 +10,8 @@ import { type ClientKey, clientKeyOf, clientKeyText } from "./snapshot.ts";
 import type { Page } from "./store.ts";
 import { OWN_WORK, type World } from "./world.ts";
 
+/** With all places taken it is looked again this much later: callers' refreshes give theirs back without a word. */
+const FULL_AGAIN_MS = 1_000;
 /** No timer is longer, so that a jump of the clock or a suspend is noticed. */
 const MAX_SLEEP_MS = 60_000;
 const MIN_SLEEP_MS = 50;
@@ -167,12 +169,7 @@ export class Scheduler {
     if (pausedMs > 0) return pausedMs;
     const nowMs = this.#world.clock.now();
     const untilMs = nowMs + this.#lead(entry);
-    const cap = this.#known.client(entry.client)?.client?.caps.maxConcurrent;
-    const rules = this.#world.vendors.rules(entry.client.provider);
-    let free = this.#gates.free(
-      entry.client,
-      cap ?? rules?.maxConcurrent ?? this.#world.defaultMaxConcurrent,
-    );
+    let free = this.#gates.free(entry.client, this.#places(entry.client));
     for (; free > 0; free -= 1) {
       const due = entry.agenda.take(untilMs);
       if (due === undefined) break;
@@ -181,7 +178,20 @@ export class Scheduler {
     }
     const next = entry.agenda.peek();
     if (next === undefined) return MAX_SLEEP_MS;
-    return free === 0 ? MAX_SLEEP_MS : next.dueAtMs - untilMs;
+    const dueInMs = next.dueAtMs - untilMs;
+    return free === 0 ? Math.max(dueInMs, FULL_AGAIN_MS) : dueInMs;
+  }
+
+  /** The part of a client's places that this schedule plans with: wanting more would only send the others away. */
+  #places(client: ClientKey): number {
+    const cap = this.#known.client(client)?.client?.caps.maxConcurrent;
+    const rules = this.#world.vendors.rules(client.provider);
+    const all = cap ?? rules?.maxConcurrent ?? this.#world.defaultMaxConcurrent;
+    return Math.ceil(all * this.#share);
+  }
+
+  get #share(): number {
+    return Math.max(this.#ownership.share, SMALLEST_SHARE);
   }
 
   async #refresh(entry: ClientAgenda, due: Due, dueUntilMs: number): Promise<void> {
@@ -241,8 +251,7 @@ export class Scheduler {
     if (budget === undefined) return 0;
     const counts = entry.agenda.histogram(this.#world.clock.now(), LEAD_SLICE_MS, LEAD_SLICES);
     // The others plan for the rest of it.
-    const share = Math.max(this.#ownership.share, SMALLEST_SHARE);
-    const wantedMs = leadMs(counts, LEAD_SLICE_MS, (share * budget.requests) / budget.perMs);
+    const wantedMs = leadMs(counts, LEAD_SLICE_MS, (this.#share * budget.requests) / budget.perMs);
     // A provider that refuses early refreshes has no room for a lead: its dates are as early as it permits.
     entry.leadMs = rules?.earliestBeforeExpiryMs === undefined ? wantedMs : 0;
     return entry.leadMs;

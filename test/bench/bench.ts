@@ -39,15 +39,23 @@ export interface SidecarOptions {
   readonly set?: Readonly<Record<string, string>>;
 }
 
+/** What makes another size of a benchmark that has one. */
+export interface Size {
+  readonly accounts?: number;
+  readonly withinMs?: number;
+}
+
 /** What a benchmark works with; everything it starts ends with it. */
 export class Bench {
   readonly #folder = mkdtempSync(join(tmpdir(), "keyturn-bench-"));
   readonly #undo: (() => Promise<void> | void)[] = [];
   readonly #bundles: Bundles;
+  readonly size: Size;
   #folders = 0;
 
-  constructor(bundles: Bundles) {
+  constructor(bundles: Bundles, size: Size = {}) {
     this.#bundles = bundles;
+    this.size = size;
   }
 
   folder(): string {

@@ -1,7 +1,7 @@
 import { cpus, release, totalmem } from "node:os";
 import { parseArgs } from "node:util";
 import { accountsBenchmark } from "./accounts.ts";
-import { Bench, type Benchmark } from "./bench.ts";
+import { Bench, type Benchmark, type Size } from "./bench.ts";
 import { buildBundles } from "./bundles.ts";
 import { checkBenchmark } from "./check.ts";
 import { clusterBenchmark } from "./cluster.ts";
@@ -46,8 +46,17 @@ const ALL: readonly Benchmark[] = [
 ];
 
 const { values } = parseArgs({
-  options: { only: { type: "string", multiple: true }, json: { type: "boolean", default: false } },
+  options: {
+    only: { type: "string", multiple: true },
+    json: { type: "boolean", default: false },
+    accounts: { type: "string" },
+    within: { type: "string" },
+  },
 });
+const size: Size = {
+  ...(values.accounts === undefined ? {} : { accounts: Number(values.accounts) }),
+  ...(values.within === undefined ? {} : { withinMs: Number(values.within) * 1_000 }),
+};
 const { json, only = ALL.map(({ name }) => name) } = values;
 const unknown = only.filter((name) => ALL.every((each) => each.name !== name));
 if (unknown.length > 0) {
@@ -77,7 +86,7 @@ try {
 
 async function once({ name, what, run }: Benchmark): Promise<Results> {
   const startMs = performance.now();
-  const bench = new Bench(bundles);
+  const bench = new Bench(bundles, size);
   try {
     const figures = await run(bench);
     return { benchmark: name, what, seconds: Math.round((performance.now() - startMs) / 1_000), figures };

@@ -62,6 +62,36 @@ describe("10,000 overdue tokens", () => {
   });
 });
 
+describe("the schedule of a third of the accounts", () => {
+  it("takes a third of the places, so that three schedulers do not send each other away", async () => {
+    const stage = await Stage.open({
+      caps: { maxConcurrent: 8 },
+      ownership: { owns: () => true, share: 1 / 3 },
+    });
+    for (const id of ids(100)) await stage.connect(id);
+    stage.vendors.always = { kind: "grant", afterMs: 100 };
+    stage.vendors.lifetimeMs = 24 * HOUR_MS;
+    await stage.start();
+    await stage.pass(MINUTE_MS);
+    expect(stage.vendors.sent).toHaveLength(100);
+    expect(stage.vendors.mostInFlight).toBe(3);
+  });
+
+  it("takes one place at least, and leaves callers all of them", async () => {
+    const stage = await Stage.open({
+      caps: { maxConcurrent: 2 },
+      ownership: { owns: (id) => id === "a-0", share: 1 / 256 },
+    });
+    for (const id of ids(3)) await stage.connect(id);
+    stage.vendors.always = { kind: "grant", afterMs: 100 };
+    await stage.start();
+    await stage.within(MINUTE_MS, Promise.all(["a-1", "a-2"].map((id) => stage.get(id))));
+    await stage.pass(SECOND_MS);
+    expect(stage.vendors.sent).toHaveLength(3);
+    expect(stage.vendors.mostInFlight).toBe(2);
+  });
+});
+
 describe("a budget without room", () => {
   it("tells a caller at its deadline, and refreshes for those who wait before the scheduler's work", async () => {
     const stage = await Stage.open({ caps: { budget: { requests: 1, perMs: MINUTE_MS } } });

@@ -3,6 +3,7 @@ import type { Account, SlotState } from "../../src/tokens/account.ts";
 import type { Credential } from "../../src/tokens/credential.ts";
 import type { StoredEvent } from "../../src/tokens/events.ts";
 import { Heart } from "../../src/tokens/heart.ts";
+import type { Ownership } from "../../src/tokens/membership.ts";
 import type { ClientCaps } from "../../src/tokens/records.ts";
 import { key } from "../../src/tokens/records.ts";
 import type { Actor } from "../../src/tokens/sealing.ts";
@@ -31,6 +32,8 @@ const NO_CAPS: ClientCaps = { maxConcurrent: undefined, budget: undefined };
 
 export interface StageOptions {
   readonly caps?: Partial<ClientCaps>;
+  /** Which accounts this sidecar refreshes ahead. Default: all. */
+  readonly ownership?: Ownership;
   /** Third parties other than the scripted ones. */
   readonly vendors?: (vendors: FakeVendors) => Vendors;
   /** Between the heart and the world made here. */
@@ -78,7 +81,7 @@ export class Stage {
     this.consents = new FakeConsents(this.time, () => storeLife.clock.now());
     this.#life = this.#newLife();
     this.#world = this.#newWorld();
-    this.#heart = new Heart(this.#world);
+    this.#heart = new Heart(this.#world, this.#options.ownership);
   }
 
   static async open(options: StageOptions = {}): Promise<Stage> {
@@ -188,7 +191,7 @@ export class Stage {
   revive(): void {
     this.#life = this.#newLife();
     this.#world = this.#newWorld();
-    this.#heart = new Heart(this.#world);
+    this.#heart = new Heart(this.#world, this.#options.ownership);
   }
 
   /** Replays the journal and starts the schedule. */

@@ -301,7 +301,12 @@ class GuardedEgress implements Egress {
   async #send(sending: Sending, listener: Listener): Promise<Exclude<Ended, { kind: "gone" }>> {
     if (this.#closed) return { kind: "not_sent", cause: "closed" };
     const { r, limit, to, method, headers, body, fresh } = sending;
-    const timer = setTimeout(() => limit.end("timeout"), Math.min(r.timeoutMs, MAX_TIMER_MS));
+    let late: NodeJS.Immediate | undefined;
+    // A process that stood still finds its timers due first: what has arrived meanwhile is read before it is given up.
+    const timeUp = (): void => {
+      late = setImmediate(() => limit.end("timeout"));
+    };
+    const timer = setTimeout(timeUp, Math.min(r.timeoutMs, MAX_TIMER_MS));
     const abort = (): void => limit.end("aborted");
     if (r.signal?.aborted === true) abort();
     r.signal?.addEventListener("abort", abort, ONCE);
@@ -323,6 +328,7 @@ class GuardedEgress implements Egress {
       return ended.kind === "gone" ? { kind: "not_sent", cause: ended.cause } : ended;
     } finally {
       clearTimeout(timer);
+      clearImmediate(late);
       r.signal?.removeEventListener("abort", abort);
       this.#running.delete(limit);
       if (this.#running.size === 0) this.#idle();

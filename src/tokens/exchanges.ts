@@ -18,6 +18,9 @@ import type { Snapshot } from "./snapshot.ts";
 import type { RawAnswer, SendResult, VendorContext } from "./vendor.ts";
 import { OWN_WORK, type World } from "./world.ts";
 
+/** A turn of the event loop: what lies in a socket is read before this has passed. */
+const ARRIVED_MS = 1;
+
 /** Everything an exchange will need of the KEK and the disk, had before anything is sent. */
 export interface Ready {
   readonly attemptId: string;
@@ -142,16 +145,12 @@ export class Exchanges {
 
   async #run(underway: Underway): Promise<void> {
     const { held, ready, snapshot } = underway;
-    const { clock } = this.#world;
     const ear = new AbortController();
     const heard = new AbortController();
     const answers: RawAnswer[] = [];
     let fault: KeyturnError | undefined;
     let outcome: Outcome;
-    void clock.sleep(EAR_MS, heard.signal).then(
-      () => ear.abort(),
-      () => undefined,
-    );
+    void this.#listen(ear, heard.signal);
     try {
       outcome = await this.#exchange(underway, answers, ear.signal);
     } catch (error) {
@@ -165,6 +164,18 @@ export class Exchanges {
     }
     await this.#conclude(underway, snapshot, held, outcome, answers.length > 0);
     if (fault !== undefined) throw fault;
+  }
+
+  /** A process that stood still finds that its time is up before it finds the answer that has arrived meanwhile. */
+  async #listen(ear: AbortController, heard: AbortSignal): Promise<void> {
+    const { clock } = this.#world;
+    try {
+      await clock.sleep(EAR_MS, heard);
+      await clock.sleep(ARRIVED_MS, heard);
+      ear.abort();
+    } catch {
+      // It was heard.
+    }
   }
 
   /** All requests of one exchange; each answer is on the disk before the next request goes out. */

@@ -1,12 +1,10 @@
-import type { ClientReadableStream } from "@grpc/grpc-js";
 import { beforeAll, describe, expect, it } from "vitest";
 import { AccountService } from "../../src/gen/keyturn/v1/account_service_pb.js";
 import { ConnectionService } from "../../src/gen/keyturn/v1/connection_service_pb.js";
 import { CredentialService } from "../../src/gen/keyturn/v1/credential_service_pb.js";
-import { EventService, type WatchEventsResponse } from "../../src/gen/keyturn/v1/event_service_pb.js";
 import { tempFolder } from "../fakes/temp-folder.ts";
-import { afterAllTests, type Cluster, cluster, times } from "./cluster.ts";
-import { type Caller, reasonOf } from "./harness.ts";
+import { afterAllTests, type Cluster, cluster, subscribe, times } from "./cluster.ts";
+import { reasonOf } from "./harness.ts";
 import { spawnServe } from "./serving-process.ts";
 
 const { getToken } = CredentialService.method;
@@ -29,22 +27,6 @@ const ask = (n: number, accountId: string) =>
     .data.call(getToken, { accountId })
     .then(() => "", reasonOf);
 const askAll = (accountId: string) => Promise.all(one.sidecars.map((_, n) => ask(n, accountId)));
-
-/** The events of some accounts as a subscriber of one sidecar gets them. */
-function subscribe(data: Caller, accountIds: readonly string[], afterCursor = "") {
-  const stream: ClientReadableStream<WatchEventsResponse> = data.stream(EventService.method.watchEvents, {
-    afterCursor,
-    accountIds: [...accountIds],
-  });
-  const seen: string[] = [];
-  let cursor = "";
-  stream.on("data", (answer: WatchEventsResponse) => {
-    cursor = answer.cursor;
-    if (answer.event !== undefined) seen.push(`${answer.event.accountId} ${answer.event.type}`);
-  });
-  stream.on("error", () => undefined);
-  return { seen, cursor: () => cursor, end: () => stream.cancel() };
-}
 
 describe("several sidecars over one etcd and one Vault", () => {
   it("ask the provider once for an account that a hundred callers of each want at once", async () => {

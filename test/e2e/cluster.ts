@@ -1,8 +1,10 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { ClientReadableStream } from "@grpc/grpc-js";
 import { afterAll, onTestFinished } from "vitest";
 import { systemClock } from "../../src/clock.ts";
+import { EventService, type WatchEventsResponse } from "../../src/gen/keyturn/v1/event_service_pb.js";
 import { type Simulator, type SimulatorOptions, startSimulator } from "../../src/simulator/simulator.ts";
 import { type Etcd, type EtcdOptions, startEtcd } from "../backends/etcd.ts";
 import { startOpenBao } from "../backends/openbao.ts";
@@ -94,6 +96,23 @@ async function startKek(folder: string, onEnd: OnEnd): Promise<string> {
   const tokenFile = join(folder, "vault-token");
   writeFileSync(tokenFile, token.reveal(), { mode: 0o600 });
   return `kek: { backend: vault-transit, vault: { address: "${bao.url}", key: ${key}, token_file: ${tokenFile} } }`;
+}
+
+/** The events of some accounts as a subscriber of one sidecar gets them. */
+export function subscribe(data: Caller, accountIds: readonly string[], afterCursor = "") {
+  const stream: ClientReadableStream<WatchEventsResponse> = data.stream(EventService.method.watchEvents, {
+    afterCursor,
+    accountIds: [...accountIds],
+  });
+  const seen: string[] = [];
+  let cursor = "";
+  stream.on("data", (answer: WatchEventsResponse) => {
+    cursor = answer.cursor;
+    const { event } = answer;
+    if (event !== undefined) seen.push(`${event.accountId} ${event.type}`);
+  });
+  stream.on("error", () => undefined);
+  return { seen, cursor: () => cursor, end: () => stream.cancel() };
 }
 
 /** Collects what is to be done after all tests of a file, and does it then, the last first. */

@@ -194,7 +194,9 @@ async function send(
       })
     : outlet.request({ ...outward, body: hop.body, fresh: false, maxBodyBytes: call.maxBodyBytes }));
   if (sent.kind === "answer") return sent;
-  throw unanswered(sent, provider, call);
+  // A caller whose time is up is told so, whoever noticed it first.
+  const late = sent.cause === "aborted" && clock.boot() >= call.untilBootMs;
+  throw unanswered(late ? { ...sent, cause: "timeout" } : sent, provider, call);
 }
 
 function isStream(body: Hop["body"]): body is AsyncIterable<Uint8Array> {

@@ -4,6 +4,7 @@ import {
   fromJson,
   fromJsonString,
   type JsonValue,
+  ScalarType,
 } from "@bufbuild/protobuf";
 import { invalid, KeyturnError } from "../../errors.ts";
 import { toConnectError } from "./errors.ts";
@@ -11,7 +12,10 @@ import { toConnectError } from "./errors.ts";
 /** As Connect reads, so that a newer client's fields do no harm. */
 const READING = { ignoreUnknownFields: true };
 
-/** A request's bytes as they come; throws BODY_TOO_LARGE once they are more than `maxBytes`. */
+/** What gRPC and its kin put around a message, and a few more. */
+const FRAMING_BYTES = 16;
+
+/** A request's bytes as they come; throws BODY_TOO_LARGE once they are more than a message of `maxBytes` takes. */
 export async function* limited(
   body: AsyncIterable<Uint8Array>,
   maxBytes: number,
@@ -19,7 +23,7 @@ export async function* limited(
   let bytes = 0;
   for await (const chunk of body) {
     bytes += chunk.byteLength;
-    if (bytes > maxBytes) throw toConnectError(tooLarge(maxBytes));
+    if (bytes > maxBytes + FRAMING_BYTES) throw toConnectError(tooLarge(maxBytes));
     yield chunk;
   }
 }
@@ -88,7 +92,12 @@ function unreadable(input: DescMessage, text: string, cause: unknown): KeyturnEr
   if (path === "") return invalid("body", `a JSON object of a ${input.typeName}`);
   // What was sent may be a secret, so only what was expected is said.
   const expected = /expected [a-z0-9 ()]+/i.exec(why)?.[0];
-  return invalid(path, expected ?? `a ${field?.message?.typeName ?? "value of this field"}, in proto3 JSON`);
+  return invalid(path, expected ?? `${kindOf(field)}, in proto3 JSON`);
+}
+
+function kindOf(field: DescField | undefined): string {
+  if (field?.message !== undefined) return `a ${field.message.typeName}`;
+  return field?.scalar === ScalarType.BYTES ? "base64" : "a value of this field";
 }
 
 function parsed(text: string): JsonValue | undefined {
@@ -106,10 +115,21 @@ function faultIn(desc: DescMessage, json: JsonValue): { readonly path: string; r
     if (canRead(desc, { [name]: value })) continue;
     const field = desc.fields.find((each) => each.jsonName === name || each.name === name);
     if (field === undefined) return { path: name };
-    const within = field.fieldKind === "message" ? faultIn(field.message, value) : { path: "" };
-    return within.path === "" ? { path: name, field } : { ...within, path: `${name}.${within.path}` };
+    const at = field.fieldKind === "list" ? faultyItem(desc, name, value) : undefined;
+    const here = at === undefined ? name : `${name}[${at}]`;
+    const inner = Array.isArray(value) && at !== undefined ? value[at] : value;
+    const isMessage = field.fieldKind === "message" || at !== undefined;
+    const within = isMessage && field.message ? faultIn(field.message, inner ?? null) : { path: "" };
+    return within.path === "" ? { path: here, field } : { ...within, path: `${here}.${within.path}` };
   }
   return { path: "" };
+}
+
+/** Undefined when it is the list itself that cannot be read. */
+function faultyItem(desc: DescMessage, name: string, value: JsonValue): number | undefined {
+  if (!Array.isArray(value)) return undefined;
+  const at = value.findIndex((item) => !canRead(desc, { [name]: [item] }));
+  return at === -1 ? undefined : at;
 }
 
 function canRead(desc: DescMessage, json: JsonValue): boolean {

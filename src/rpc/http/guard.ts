@@ -22,6 +22,18 @@ export function requireLocal(headers: IncomingHttpHeaders, listeningHost: string
     headers["x-grpc-web"] !== undefined ||
     headers.te === "trailers";
   if (!isMeant) throw invalid("header connect-protocol-version", "has to be sent: 1");
+  requireReadable(headers);
+}
+
+/** What the protocols' own library would refuse without our reasons. */
+function requireReadable(headers: IncomingHttpHeaders): void {
+  const timeout = headers["connect-timeout-ms"];
+  if (timeout !== undefined && !/^[0-9]{1,10}$/.test(String(timeout)))
+    throw invalid("header connect-timeout-ms", "milliseconds, at most 10 digits");
+  for (const name of ["content-encoding", "connect-content-encoding", "grpc-encoding"]) {
+    if (headers[name] !== undefined && headers[name] !== "identity")
+      throw invalid(`header ${name}`, "identity: requests are not compressed");
+  }
 }
 
 const NAME = /^(\[[0-9a-f:.]+\]|[^:[\]/@]+)(?::[0-9]{1,5})?$/;

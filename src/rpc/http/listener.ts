@@ -32,8 +32,6 @@ export interface HttpListener {
   close(limitMs: number): Promise<void>;
 }
 
-/** gRPC's own frames around a message, and a few more. */
-const FRAMING_BYTES = 16;
 const FIRST_BYTES_WITHIN_MS = 10_000;
 /** How often a closing listener looks for connections whose last answer has been sent. */
 const SWEEP_MS = 20;
@@ -140,6 +138,8 @@ async function answer(request: Request, response: Response, { host, maxRequestBy
   const { status } = answered;
   if (status === 405) return refuse(response, toConnectError(invalid("method", "POST")), status);
   if (status === 415) return refuse(response, toConnectError(invalid("header content-type", TYPES)), status);
+  if (status === 505)
+    return refuse(response, toConnectError(invalid("HTTP version", "2, where both sides stream")), status);
   if (isCutShort(request, handler)) keepNoLonger(response);
   await universalResponseToNodeResponse(answered, response);
 }
@@ -166,14 +166,14 @@ function guarded(
   if (method.methodKind === "client_streaming" || method.methodKind === "bidi_streaming")
     return { ...request, body: limitedMessages(body, maxBytes) };
   const isJson = /^application\/json\b/.test(request.header.get("content-type") ?? "");
-  const whole = limited(body, maxBytes + FRAMING_BYTES);
+  const whole = limited(body, maxBytes);
   return { ...request, body: isJson ? readable(whole, method.input) : whole };
 }
 
 async function refuse(
   response: Response,
   error: ConnectError,
-  status: 400 | 403 | 404 | 405 | 415,
+  status: 400 | 403 | 404 | 405 | 415 | 505,
 ): Promise<void> {
   keepNoLonger(response);
   const header = new Headers({ "content-type": "application/json" });

@@ -2,8 +2,8 @@ import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { request as httpRequest, type OutgoingHttpHeaders } from "node:http";
-import { connect as connectTcp } from "node:net";
+import { createServer, request as httpRequest, type OutgoingHttpHeaders } from "node:http";
+import { type AddressInfo, connect as connectTcp } from "node:net";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
@@ -19,11 +19,13 @@ import { Health } from "../../../src/gen/grpc/health/v1/health_pb.js";
 import { AccountService } from "../../../src/gen/keyturn/v1/account_service_pb.js";
 import { CredentialService } from "../../../src/gen/keyturn/v1/credential_service_pb.js";
 import { EventService } from "../../../src/gen/keyturn/v1/event_service_pb.js";
-import { Caller, type Scene, type SceneOptions, scene } from "../../e2e/harness.ts";
+import { Caller, putSimulatorClient, type Scene, type SceneOptions, scene } from "../../e2e/harness.ts";
 import { tempFolder } from "../../fakes/temp-folder.ts";
+import { PROVIDERS } from "../proxy/stage.ts";
 
 const OPEN = { "listeners.http.tcp.port": "0", "listeners.http.tcp.allow_unauthenticated": "true" };
 const GET_TOKEN = "/keyturn.v1.CredentialService/GetToken";
+const PROXY = "/keyturn.v1.CredentialService/Proxy";
 const MEANT = { "content-type": "application/json", "connect-protocol-version": "1" };
 
 /** One for tests that change nothing, with the account `acme`. */
@@ -269,6 +271,24 @@ describe("a faulty request over HTTP", () => {
     [GET_TOKEN, "[]", "body"],
     [GET_TOKEN, "", "body"],
     [GET_TOKEN, "{}", "account_id"],
+    [PROXY, '{"account_id":"acme","method":"GET","body":"not base64!"}', "body"],
+    [PROXY, '{"account_id":"acme","method":"GET","headers":{"a":"b"}}', "headers"],
+    [
+      PROXY,
+      '{"account_id":"acme","method":"GET","query":[{"name":"a"},{"name":"b","value":7}]}',
+      "query[1].value",
+    ],
+    [
+      PROXY,
+      '{"account_id":"acme","method":"GET","query":[{"name":"a","value":"\\ud800"}]}',
+      "query[0].value",
+    ],
+    [PROXY, '{"account_id":"acme","method":"GET","path":"/a?b"}', "path"],
+    [
+      PROXY,
+      '{"account_id":"acme","method":"GET","headers":[{"name":"Host","value":"x"}]}',
+      "headers[0].name",
+    ],
   ])("%s %s names its field", async (path, body, field) => {
     const at = shared;
     const answer = await post(at.url, path, body);
@@ -296,7 +316,10 @@ describe("a faulty request over HTTP", () => {
     const client = createClient(CredentialService, transport(at.url));
     const big = await client.getToken({ accountId: "a".repeat(4_096) }).catch(ConnectError.from);
     expect(big).toMatchObject({ code: Code.ResourceExhausted });
-    expect((big as ConnectError).findDetails(ErrorInfoSchema)[0]?.reason).toBe("BODY_TOO_LARGE");
+    expect((big as ConnectError).findDetails(ErrorInfoSchema)[0]).toMatchObject({
+      reason: "BODY_TOO_LARGE",
+      metadata: { limit: "2048" },
+    });
   });
 
   it("of another kind is told which there are", async () => {
@@ -308,6 +331,46 @@ describe("a faulty request over HTTP", () => {
     const got = await fetch(`${at.url}${GET_TOKEN}`, { headers: { "connect-protocol-version": "1" } });
     expect(got.status).toBe(405);
     expect(await got.json()).toMatchObject({ message: "method: POST" });
+  });
+
+  it.each([
+    [{ "connect-timeout-ms": "soon" }, "header connect-timeout-ms"],
+    [{ "content-encoding": "gzip" }, "header content-encoding"],
+  ])("that the protocol cannot carry is told so: %j", async (headers, field) => {
+    const answer = await post(shared.url, GET_TOKEN, '{"account_id":"acme"}', headers);
+    expect(answer.status).toBe(400);
+    expect(detailsOf(answer)).toMatchObject({
+      ErrorInfo: { reason: "INVALID_REQUEST" },
+      BadRequest: { fieldViolations: [{ field }] },
+    });
+  });
+
+  it("to stream both ways over HTTP/1.1 is told what it takes", async () => {
+    const streaming = { "content-type": "application/connect+json" };
+    const answer = await post(shared.url, `${PROXY}Stream`, "", streaming);
+    expect(answer).toMatchObject({
+      status: 505,
+      body: { message: "HTTP version: 2, where both sides stream" },
+    });
+  });
+
+  it("whose time is up has waited too long, and says so", async () => {
+    const at = await open({ flags: { "providers.directories": PROVIDERS } });
+    const silent = createServer(() => undefined).listen(0, "127.0.0.1");
+    await once(silent, "listening");
+    onTestFinished(() => {
+      silent.closeAllConnections();
+      silent.close();
+    });
+    const fields = { api: String((silent.address() as AddressInfo).port) };
+    await putSimulatorClient(at.admin, {}, "api");
+    await at.connect("slow", { expired: false, provider: "api", fields });
+    for (const ms of ["1", "300"]) {
+      const call = '{"account_id":"slow","method":"GET","path":"/me"}';
+      const answer = await post(at.url, PROXY, call, { "connect-timeout-ms": ms });
+      expect(answer).toMatchObject({ status: 504, body: { code: "deadline_exceeded" } });
+      expect(detailsOf(answer).ErrorInfo).toMatchObject({ reason: "WAIT_TIMED_OUT" });
+    }
   });
 
   it("to a method that is not there is answered as such", async () => {

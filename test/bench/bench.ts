@@ -115,17 +115,27 @@ export class Bench {
 
   /** The bare echo, which answers `method` with `answer`. */
   echo(answer: Buffer, method: "getToken" | "check" = "getToken"): Promise<BareServer> {
-    return this.#bare(this.#bundles.echo, method, answer.toString("base64"));
+    return this.#bare(this.#bundles.echo, [method, answer.toString("base64")]);
+  }
+
+  /** The same, started by the shipped command's flags and without a probe. */
+  plainEcho(answer: Buffer): Promise<BareServer> {
+    const words = ["getToken", answer.toString("base64")];
+    return this.#bare(this.#bundles.echo, words, { isProbed: false, nodeFlags: NODE_FLAGS });
   }
 
   /** The bare proxy, which sends everything to `origin` with `token`. */
   forwarder(origin: string, token: string): Promise<BareServer> {
-    return this.#bare(this.#bundles.forward, origin, token);
+    return this.#bare(this.#bundles.forward, [origin, token]);
   }
 
-  async #bare(program: string, ...words: readonly string[]): Promise<BareServer> {
+  async #bare(
+    program: string,
+    words: readonly string[],
+    options: ConstructorParameters<typeof ServerProcess>[1] = { isProbed: true },
+  ): Promise<BareServer> {
     const socket = join(this.folder(), "bare.sock");
-    const process = new ServerProcess([program, socket, ...words], { isProbed: true });
+    const process = new ServerProcess([program, socket, ...words], options);
     this.#undo.push(() => process.stop());
     await process.says(/"message":"ready"/);
     return { process, data: `unix:${socket}` };

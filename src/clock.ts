@@ -1,6 +1,5 @@
 import { readFileSync } from "node:fs";
 import { uptime } from "node:os";
-import { setTimeout as delay } from "node:timers/promises";
 
 /** The only source of time. */
 export interface Clock {
@@ -8,7 +7,10 @@ export interface Clock {
   now(): number;
   /** Milliseconds since the machine booted, suspend included. Never goes back; for every deadline and every lock. */
   boot(): number;
-  /** Resolves after `ms`, never earlier by the boot clock; rejects with the signal's reason when it aborts first. */
+  /**
+   * Resolves after `ms`, never earlier by the boot clock; rejects with the signal's reason when it aborts first. A reason
+   * that is given, if only a word, spares the making of an exception.
+   */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
 
@@ -68,8 +70,24 @@ export function systemClock(): Clock {
       const untilMs = boot() + ms;
       for (let leftMs = ms; leftMs > 0; leftMs = untilMs - boot()) {
         const timerMs = Math.min(Math.ceil(leftMs), MAX_TIMER_MS);
-        await delay(timerMs, undefined, signal === undefined ? {} : { signal });
+        await timer(timerMs, signal);
       }
     },
   };
+}
+
+/** As that of node:timers/promises, which would make an error with a stack of its own for every timer that is cut short. */
+function timer(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const cut = () => {
+      clearTimeout(running);
+      reject(signal?.reason);
+    };
+    const running = setTimeout(() => {
+      signal?.removeEventListener("abort", cut);
+      resolve();
+    }, ms);
+    if (signal?.aborted) cut();
+    else signal?.addEventListener("abort", cut, { once: true });
+  });
 }

@@ -12,7 +12,7 @@ it("sleeps longer than a timer can, without ending early, and can be woken", asy
   await systemClock().sleep(100);
   expect(isAwake).toBe(false);
   stop.abort(new Error("woken"));
-  await expect(sleep).rejects.toThrow();
+  await expect(sleep).rejects.toThrow("woken");
 });
 
 it("does not sleep at all for no time", async () => {

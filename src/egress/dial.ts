@@ -61,7 +61,7 @@ export function dialFirst(
       over = true;
       clearTimeout(timer);
       signal.removeEventListener("abort", abort);
-      losers.abort();
+      losers.abort("lost");
     }
 
     function abort(): void {

@@ -29,7 +29,7 @@ export async function bounded<T>({ clock, limitMs, work, expired, late }: Bounde
   try {
     return await Promise.race([running, timer]);
   } finally {
-    done.abort();
+    done.abort("done");
     running.catch(() => undefined);
   }
 }

@@ -300,7 +300,7 @@ export class Broker {
     try {
       return await Promise.race([work, timeUp]);
     } finally {
-      timer.abort();
+      timer.abort("over");
     }
   }
 }

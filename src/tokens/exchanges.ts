@@ -158,7 +158,7 @@ export class Exchanges {
       fault = error;
       outcome = { ...unmade(error), httpStatus: undefined };
     } finally {
-      heard.abort();
+      heard.abort("heard");
       // What has been used is no longer among it.
       ready.discard();
     }

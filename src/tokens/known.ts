@@ -177,7 +177,7 @@ export class Known {
   /** Resolves at the next event about the account, or after `ms`. */
   async change(id: string, ms: number): Promise<void> {
     const timer = new AbortController();
-    const wake = () => timer.abort();
+    const wake = () => timer.abort("changed");
     const waiting = this.#waiting.get(id) ?? new Set();
     this.#waiting.set(id, waiting.add(wake));
     await this.#clock.sleep(ms, timer.signal).catch(() => undefined);

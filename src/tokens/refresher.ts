@@ -87,7 +87,7 @@ export class Refresher {
     let ticket = line();
     const raised = new AbortController();
     flight.onRaise(() => {
-      raised.abort();
+      raised.abort("raised");
       ticket.raise();
     });
     try {
@@ -199,7 +199,7 @@ export class Refresher {
   /** Whatever hangs, those who wait are freed when the lock is void; what was sent is still listened to. */
   async #freeWaiters(flight: Flight, lock: HeldLock): Promise<void> {
     const done = new AbortController();
-    void flight.ended.then(() => done.abort());
+    void flight.ended.then(() => done.abort("ended"));
     const leftMs = lock.untilBootMs - this.#world.clock.boot();
     await this.#world.clock.sleep(leftMs, done.signal).catch(() => undefined);
     if (flight.isEnded || !this.#ownLocks.delete(lock.lockId)) return;

@@ -154,7 +154,7 @@ export class Scheduler {
         MAX_SLEEP_MS,
       );
       const woken = new AbortController();
-      this.#wake = () => woken.abort();
+      this.#wake = () => woken.abort("woken");
       await this.#world.clock
         .sleep(Math.max(MIN_SLEEP_MS, sleepMs), AbortSignal.any([signal, woken.signal]))
         .catch(() => undefined);

@@ -113,7 +113,7 @@ export class EtcdClient {
     try {
       return await Promise.race([use(etcd, { deadline }), late]);
     } finally {
-      answered.abort();
+      answered.abort("answered");
     }
   }
 

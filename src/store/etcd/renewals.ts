@@ -43,7 +43,7 @@ export class Renewals {
       this.#stream.write({ ID: id });
       return await promise;
     } finally {
-      answered.abort();
+      answered.abort("answered");
       // What the stream says from now on, its error included, is heard by nobody.
       this.#waiting = unheard();
     }

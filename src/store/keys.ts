@@ -101,7 +101,7 @@ export function partsOf(kind: Kind, path: string): readonly string[] {
   return path
     .split("/")
     .slice(SHARDED.has(kind) ? 2 : 1)
-    .map(decodeURIComponent);
+    .map((part) => (part.includes("%") ? decodeURIComponent(part) : part));
 }
 
 export const EVENT_CLASSES: readonly EventClass[] = ["lifecycle", "refreshed", "feed"];

@@ -1,10 +1,12 @@
 import { createPublicKey, generateKeyPairSync, verify } from "node:crypto";
+import { writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { AccountService, type CredentialSchema } from "../../src/gen/keyturn/v1/account_service_pb.js";
 import { CredentialService } from "../../src/gen/keyturn/v1/credential_service_pb.js";
+import { run } from "../cli/run.ts";
 import { reasonOf, type Scene, scene } from "./harness.ts";
 
 const { createAccount, refreshAccount } = AccountService.method;
@@ -64,6 +66,30 @@ describe("tokens minted from what the customer gave, without an OAuth client", (
     expect((await token("logged-in")).accessToken).toBe("session-2");
     expect(asked).toEqual(Array.from({ length: 2 }, () => '/login {"user":"ada","pass":"pa55"}'));
     expect(stage.logs.join("\n")).not.toMatch(/pa55|session-/);
+  });
+
+  it("are imported from CSV, a key with its line breaks in one cell, and the faults are a table for people", async () => {
+    const file = join(stage.stateDir, "minting.csv");
+    const head =
+      "account_id,provider,field.port,secret.key_id,secret.issuer_id,secret.private_key,secret.username";
+    const rows = [
+      `csv-1,self-signed,${port},K1,I1,"${PEM}",`,
+      `csv-2,self-signed,${port},K1,I1,,`,
+      `csv-3,self-signed,${port},K1,I1,"${PEM}",ada`,
+    ];
+    writeFileSync(file, `${[head, ...rows].join("\n")}\n`);
+    const sockets = { data: join(stage.stateDir, "data.sock"), admin: join(stage.stateDir, "admin.sock") };
+    const ran = await run(["accounts", "import", file], { sockets, columns: 80, env: { NO_COLOR: "1" } });
+    expect(ran.exit).toBe(1);
+    const after = PEM.split("\n").length;
+    expect(ran.stdout.split("\n")).toEqual([
+      expect.stringMatching(/^ *LINE {2}ACCOUNT {2}REASON {11}WHAT IS WRONG$/),
+      expect.stringMatching(new RegExp(`^ *${after + 2}  csv-2 +INVALID_REQUEST  .*private_key.*needs it`)),
+      expect.stringMatching(/^ *\d+ {2}csv-3 +INVALID_REQUEST .*secrets\.username/),
+      "1 created, 0 unchanged, 2 failed.",
+      "",
+    ]);
+    expect((await token("csv-1")).accessToken.split(".")).toHaveLength(3);
   });
 
   it("are refused by the name of the secret that is missing or too many", async () => {

@@ -5,10 +5,12 @@ import { invalid } from "../../errors.ts";
 import type { Command, Invocation } from "../command.ts";
 import { EXIT } from "../exit.ts";
 import type { LineResult } from "../import/run.ts";
-import { plain } from "../paint.ts";
 import { Progress } from "../progress.ts";
+import type { Column } from "../table.ts";
 
 const FORMATS = ["ndjson", "csv"];
+/** So many lines share their columns' widths; a file may have more than memory. */
+const LINES_AT_ONCE = 500;
 
 /** Store many accounts from a file. */
 export const accountsImport: Command = {
@@ -25,11 +27,12 @@ export const accountsImport: Command = {
   about: `A line is a JSON object; --schema says what may be in it. A CSV file has a head with the columns account_id, provider,
 client, tenant, display_name, external_subject, access_token, refresh_token, token_type, expires_at,
 refresh_token_expires_at, scopes, api_key, username, password, bearer_token, client_credentials, and label.NAME,
-field.NAME, extra.NAME, member.NAME. FILE - is stdin.
+field.NAME, extra.NAME (beside an API key), member.NAME (of the token's answer), secret.NAME (what tokens are minted from, by
+the names of the provider's file: secret.private_key). FILE - is stdin.
 
 Importing a line again changes nothing, whatever has become of its account since. Tokens whose expiry is not given are
-refreshed one after the other under their client's caps, those that cannot be refreshed are verified. Text output names
-the lines that failed, --json gives every result. The exit code is 1 when a line failed.
+refreshed one after the other under their client's caps, those that cannot be refreshed are verified. Without --json there
+is a table of the lines that failed, and the counts; --json gives every result. The exit code is 1 when a line failed.
 
 Stop the system that refreshes these tokens now before the import: two refreshers end each other's grants.`,
   examples: [
@@ -77,18 +80,25 @@ async function run(invocation: Invocation): Promise<number> {
   const mark = file === "-" || dryRun ? undefined : ImportMark.beside(file, options.has("resume"));
   const progress = new Progress(io);
   const counts = { created: 0, unchanged: 0, failed: 0 };
+  let failed: LineResult[] = [];
+  const flush = () => {
+    progress.end();
+    if (failed.length > 0) output.table(failed, COLUMNS);
+    failed = [];
+  };
   let isWhole = false;
   try {
     const connection = await connect();
     const nowMs = () => clock.now();
     for await (const result of importRows({ connection, rows: rowsOf(source), dryRun, mark, nowMs })) {
       counts[result.outcome] += 1;
-      say(result, invocation);
+      if (output.json) output.object(objectOf(result));
+      else if (result.outcome === "failed" && failed.push(result) === LINES_AT_ONCE) flush();
       if (onDisk !== undefined && !output.json) progress.show("import, bytes", onDisk.bytesRead, totalBytes);
     }
     isWhole = true;
   } finally {
-    progress.end();
+    flush();
     source.destroy();
     if (isWhole) mark?.remove();
     else if (mark?.write() === false)
@@ -106,14 +116,16 @@ function formatOf(file: string, asked: string): "ndjson" | "csv" {
   throw invalid("--format", "ndjson or csv, since the file's name does not say");
 }
 
-function say(result: LineResult, { output }: Invocation): void {
-  const { line, accountId, outcome, reason, message } = result;
-  if (output.json) output.object({ line, account_id: accountId, outcome, reason, message });
-  else if (outcome === "failed")
-    output.text(
-      `line ${line}${accountId === "" ? "" : ` (${plain(accountId)})`}: ${plain(message)} [${plain(reason)}]`,
-    );
+function objectOf({ line, accountId, outcome, reason, message }: LineResult) {
+  return { line, account_id: accountId, outcome, reason, message };
 }
+
+const COLUMNS: readonly Column<LineResult>[] = [
+  { title: "LINE", of: ({ line }) => `${line}`, right: true },
+  { title: "ACCOUNT", of: ({ accountId }) => accountId, whole: true },
+  { title: "REASON", of: ({ reason }) => reason, whole: true, paint: (_, text, paint) => paint("red", text) },
+  { title: "WHAT IS WRONG", of: ({ message }) => message, whole: true },
+];
 
 function summary(
   {

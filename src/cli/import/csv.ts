@@ -46,6 +46,7 @@ const FAMILIES: Readonly<Record<string, readonly string[]>> = {
   field: ["fields"],
   extra: ["credential", "api_key", "extra"],
   member: ["credential", "oauth", "members"],
+  secret: ["credential", "secrets"],
 };
 
 interface Parsed {

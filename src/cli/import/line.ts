@@ -45,7 +45,8 @@ const credential = z
       description: "The OAuth client mints its own tokens; nothing to give.",
     }),
     secrets: z.record(z.string().min(1), secret).optional().meta({
-      description: "What tokens are minted from, by the names in the provider's file: private_key.",
+      description:
+        "What tokens are minted from, by the names in the provider's file: private_key. In CSV the columns secret.NAME.",
     }),
     expires_at: time.optional().meta({ description: `When a key, password or bearer token ends: ${TIME}.` }),
   })

@@ -41,7 +41,7 @@ export function failureOf(error: unknown, target: Target | undefined): Failure {
 function ofOurs({ reason, message, violations, metadata, retryAfterMs }: KeyturnError): Failure {
   // The one violation's text often is the message already.
   const repeated = violations.filter(({ description }) => !message.includes(description));
-  const nextStep = nextStepOf(reason, metadata);
+  const nextStep = nextStepOf(reason, metadata, violations[0]?.field);
   // A directory that cannot be had is named by the configuration, and only another name will help.
   const misnamed = metadata.cause?.startsWith("state_directory") === true;
   const exit = misnamed ? EXIT.usage : (exitOfReason(reason) ?? EXIT.failed);
@@ -64,7 +64,7 @@ function ofService(error: ServiceError, target: Target | undefined): Failure {
       .filter(({ description }) => !error.details.includes(description)),
     metadata,
     retryAfterMs: retry === undefined ? undefined : durationMs(retry),
-    nextStep: nextStepOf(reason, metadata),
+    nextStep: nextStepOf(reason, metadata, violations[0]?.field),
   };
 }
 

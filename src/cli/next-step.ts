@@ -8,6 +8,11 @@ const again = "Run the same command again; nothing was changed.";
 const explain = (known: Known) => `keyturn accounts explain ${known.account_id ?? "ACCOUNT"}`;
 const connect = (known: Known) =>
   `keyturn connect ${known.provider ?? "PROVIDER"} --account ${known.account_id ?? "ACCOUNT"}`;
+/** Of a field of the account that is missing or not as the provider's file has it. */
+const accountField = (known: Known) =>
+  known.field?.startsWith("fields.") === true
+    ? `Give it with --field ${known.field.slice("fields.".length)}=VALUE; what it is: keyturn providers show ${known.provider ?? "PROVIDER"}`
+    : undefined;
 const client = (known: Known) => `${known.provider ?? "PROVIDER"} ${known.client ?? "NAME"}`;
 
 // Exhaustive on purpose: whoever adds a Reason says here what to do about it.
@@ -26,7 +31,10 @@ const NEXT: Readonly<Record<Reason, (known: Known) => string>> = {
   IDENTITY_MISMATCH: () =>
     "The customer chose another user at the provider; connect that one as its own account.",
   TOKEN_NOT_PORTABLE: () => "This token works only from where it was issued; use Proxy instead.",
-  PROVIDER_UNAVAILABLE: (known) => `Try again later. What happened so far: ${explain(known)}`,
+  PROVIDER_UNAVAILABLE: (known) =>
+    known.authorization === "continues"
+      ? `The sidecar goes on by itself. How far it is: keyturn accounts get ${known.account_id ?? "ACCOUNT"}`
+      : `Try again later. What happened so far: ${explain(known)}`,
   REFRESH_UNCERTAIN: (known) => `Wait: another sidecar may still hold the answer. Who: ${explain(known)}`,
   STORE_UNAVAILABLE: () => "The sidecar's log says what is wrong with the store; then run the command again.",
   KEK_UNAVAILABLE: () => "Check the key-encryption key's backend: keyturn keys status",
@@ -39,11 +47,12 @@ const NEXT: Readonly<Record<Reason, (known: Known) => string>> = {
   STORE_FULL: () => "Make room in the store, then run the command again.",
   STATE_DISK_FULL: () =>
     "Make room on the disk of the sidecar's state directory, then run the command again.",
-  INVALID_REQUEST: () => "Mend what is named above and run the command again; --help shows examples.",
+  INVALID_REQUEST: (known) =>
+    accountField(known) ?? "Mend what is named above and run the command again; --help shows examples.",
   AUTHORIZATION_STATE_INVALID: () => "Start the authorization again.",
   CALLER_NOT_ALLOWED: () =>
     "The caller token's policy does not name this; give another with --caller-token-file.",
-  DESTINATION_NOT_ALLOWED: () => "The provider's file does not allow this host.",
+  DESTINATION_NOT_ALLOWED: (known) => accountField(known) ?? "The provider's file does not allow this host.",
   AUTHORIZATION_DENIED: () => "The customer said no, or the provider refused; ask again.",
   CALLER_UNKNOWN: () => "Give a caller token with --caller-token-file PATH.",
   CURSOR_EXPIRED: () =>
@@ -58,9 +67,13 @@ const NEXT: Readonly<Record<Reason, (known: Known) => string>> = {
   KEK_MISMATCH: () => "The value was sealed under a key that is not configured here: keyturn keys status",
 };
 
-/** A sentence with a command to paste where there is one. Undefined for a reason this version does not know. */
-export function nextStepOf(reason: string, known: Known): string | undefined {
+/**
+ * A sentence with a command to paste where there is one. `field`: of the first violation. Undefined for a reason this
+ * version does not know.
+ */
+export function nextStepOf(reason: string, metadata: Known, field: string | undefined): string | undefined {
   if (!Object.hasOwn(NEXT, reason)) return undefined;
+  const known = field === undefined ? metadata : { ...metadata, field };
   const words = Object.entries(known).map(([name, value]) => [name, shellWord(value)]);
   return NEXT[reason as Reason](Object.fromEntries(words));
 }

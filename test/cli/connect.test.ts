@@ -64,7 +64,9 @@ describe("keyturn connect", () => {
     const { address, stdin, exited, written } = connect([...SIMULATOR, ...paste]);
     const landed = await redirectOf(await address());
     expect(landed).toMatch(/^https:\/\/app\.example\/callback\?/);
-    stdin.write(`\n${landed}\n`);
+    stdin.write("\nhttps://app.example/callback\n");
+    await expect.poll(() => written.stderr).toContain("That is not where this authorization ends");
+    stdin.write(`${landed}\n`);
     expect(await exited).toBe(0);
     expect(written.stdout).toMatch(/^connected +acme\n/);
   });
@@ -89,6 +91,27 @@ describe("keyturn connect", () => {
     expect(await (await fetch(declined)).text()).toContain("Not connected.");
     expect(await exited).toBe(1);
     expect(written.stderr).toContain("did not authorize");
+  });
+
+  it("waits for a provider that is not asked now, and completes the same consent when it is", async () => {
+    const { connect, simulator } = await terminal();
+    const throttled = { kind: "rate_limit", dialect: "retry_after_seconds", endpoint: "token" } as const;
+    simulator.faults.add({ ...throttled, times: 1, retryAfterMs: 3_000 });
+    const [first, second] = [connect(SIMULATOR), connect([...SIMULATOR.slice(0, -1), "other"])];
+    const redirect = await redirectOf(await second.address());
+    await fetch(await redirectOf(await first.address()));
+    expect(await first.exited).toBe(4);
+    const page = fetch(redirect);
+    expect(await second.exited).toBe(0);
+    expect(second.written.stderr).toMatch(/throttles this OAuth client\. Trying again in [1-3] s/);
+    expect(await (await page).text()).toContain("Connected.");
+  });
+
+  it("says how to give the field that is missing, and what it is", async () => {
+    const { sockets } = await terminal();
+    const { exit, stderr } = await run(["connect", ...SIMULATOR, "--no-browser"], { sockets });
+    expect(exit).toBe(2);
+    expect(stderr).toContain("next: Give it with --field port=VALUE; what it is: keyturn providers show");
   });
 
   it("gives up on Ctrl-C", async () => {

@@ -75,7 +75,7 @@ describe("the exit code", () => {
     sidecar.answer(EventService.method.watchEvents, { cursor: "c-7" }, "hang");
     const interrupt = new AbortController();
     const ran = run(["events", "tail"], { sockets: sidecar.sockets, signal: interrupt.signal });
-    setTimeout(() => interrupt.abort(), 100);
+    setTimeout(() => interrupt.abort(), 1_000);
     const { exit, stderr } = await ran;
     expect(exit).toBe(130);
     expect(stderr).toBe("To go on from here: keyturn events tail --after c-7\n");

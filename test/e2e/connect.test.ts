@@ -160,6 +160,7 @@ describe("a customer's consent", () => {
       "CompleteAuthorization AUTHORIZATION_STATE_INVALID iss",
       "CompleteAuthorization AUTHORIZATION_STATE_INVALID redirect_uri",
     ]);
+    expect(await auditOf(here, "")).toContain("CompleteAuthorization AUTHORIZATION_STATE_INVALID unknown");
     const { account } = await admin.call(AccountService.method.getAccount, { accountId });
     expect(account?.status).toBe(AccountStatus.PENDING);
   });

@@ -13,8 +13,10 @@ import { openBrowser } from "../browser.ts";
 import type { Command, Invocation, Option } from "../command.ts";
 import type { Connection } from "../connection.ts";
 import { EXIT } from "../exit.ts";
+import { failureOf } from "../failure.ts";
 import { listenOnLoopback, type Redirected } from "../loopback.ts";
-import { both } from "../when.ts";
+import { plain } from "../paint.ts";
+import { both, span } from "../when.ts";
 
 /** Which secret of a provider's file each of the usual options is. */
 const SECRETS: Readonly<Record<string, string>> = {
@@ -179,7 +181,11 @@ async function pasted(invocation: Invocation, started: StartAuthorizationRespons
         new Promise<string>((resolve, reject) => {
           signal.addEventListener("abort", () => reject(signal.reason), { once: true });
           lines.on("line", (line) => {
-            if (line.trim() !== "") resolve(line.trim());
+            if (isOf(started, line.trim())) resolve(line.trim());
+            else if (line.trim() !== "")
+              output.note(
+                "That is not where this authorization ends; paste the whole address, with its query:",
+              );
           });
           lines.once("close", () => reject(invalid("stdin", "the address that the browser ended at")));
         }),
@@ -187,6 +193,12 @@ async function pasted(invocation: Invocation, started: StartAuthorizationRespons
   } finally {
     lines.close();
   }
+}
+
+/** It carries the state that the authorization was started with, under whatever name the provider has for it. */
+function isOf({ authorizationUrl }: StartAuthorizationResponse, pasted: string): boolean {
+  const state = new URL(authorizationUrl).searchParams.get("state");
+  return pasted !== "" && (state === null || pasted.includes(encodeURIComponent(state)));
 }
 
 async function completeInBrowser(
@@ -208,14 +220,38 @@ async function completeInBrowser(
 async function complete(
   invocation: Invocation,
   connection: Connection,
-  { browserBinding }: StartAuthorizationResponse,
+  started: StartAuthorizationResponse,
   callbackUrl: string,
 ): Promise<number> {
-  const request = { callbackUrl, browserBinding };
-  const answer = await connection.unary(ConnectionService.method.completeAuthorization, request);
+  const request = { callbackUrl, browserBinding: started.browserBinding };
+  const answer = await untilExpired(invocation, started, (signal) =>
+    whileOpen(invocation, signal, () =>
+      connection.unary(ConnectionService.method.completeAuthorization, request),
+    ),
+  );
   if (invocation.output.json) invocation.output.message(CompleteAuthorizationResponseSchema, answer);
   else describe(answer, invocation);
   return EXIT.done;
+}
+
+/** The customer has consented already, so a redirect that is still good is completed when the provider may be asked. */
+async function whileOpen<T>(
+  { clock, output }: Invocation,
+  signal: AbortSignal,
+  work: () => Promise<T>,
+): Promise<T> {
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      const { message, metadata, retryAfterMs } = failureOf(error, undefined);
+      if (metadata["authorization"] !== "open" || retryAfterMs === undefined) throw error;
+      output.note(
+        `${plain(message)} Trying again in ${span(Math.max(1_000, retryAfterMs))}; Ctrl-C gives up.`,
+      );
+      await clock.sleep(retryAfterMs, signal);
+    }
+  }
 }
 
 function describe(

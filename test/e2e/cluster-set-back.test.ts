@@ -1,52 +1,64 @@
 import { cpSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
 import { expect, it } from "vitest";
-import { AccountService } from "../../src/gen/keyturn/v1/account_service_pb.js";
+import { AccountService, AccountStatus } from "../../src/gen/keyturn/v1/account_service_pb.js";
 import { CredentialService } from "../../src/gen/keyturn/v1/credential_service_pb.js";
 import { JournalService } from "../../src/gen/keyturn/v1/journal_service_pb.js";
+import type { Etcd } from "../backends/etcd.ts";
 import { cluster } from "./cluster.ts";
 import { reasonOf } from "./harness.ts";
 import type { Serving } from "./serving-process.ts";
 
-const ROTATIONS = 20;
+const ROTATIONS = 100;
+
+const token = ({ data }: Serving, accountId: string) =>
+  data.call(CredentialService.method.getToken, { accountId }).then((got) => got.accessToken, reasonOf);
+const refresh = ({ admin }: Serving, accountId: string) =>
+  admin.call(AccountService.method.refreshAccount, { accountId }).then(() => "refreshed", reasonOf);
+
+/** What etcd holds now; `putBack` kills it and starts it again on that. */
+async function snapshot({ only, folder }: Etcd) {
+  const [data, copy] = [join(folder, "m0"), join(folder, "copy")];
+  await only.kill();
+  cpSync(data, copy, { recursive: true });
+  await only.restart();
+  return {
+    putBack: async () => {
+      await only.kill();
+      rmSync(data, { recursive: true });
+      cpSync(copy, data, { recursive: true });
+      await only.restart();
+    },
+  };
+}
 
 it("notices an etcd put back by many rotations, serves what is valid, and refreshes nothing until that is accepted", async () => {
   const one = await cluster({ sidecars: 2 });
   const [first, second] = one.sidecars;
   if (first === undefined || second === undefined) throw new Error("two sidecars");
-  const token = ({ data }: Serving) =>
-    data
-      .call(CredentialService.method.getToken, { accountId: "acme" })
-      .then((got) => got.accessToken, reasonOf);
-  const refresh = ({ admin }: Serving) =>
-    admin.call(AccountService.method.refreshAccount, { accountId: "acme" }).then(() => "refreshed", reasonOf);
   await one.connect("acme");
-  expect(await token(first)).toMatch(/^sim_at_/);
+  expect(await token(first, "acme")).toMatch(/^sim_at_/);
 
-  const { only, folder } = one.etcd;
-  const [data, copy] = [join(folder, "m0"), join(folder, "copy")];
-  await only.kill();
-  cpSync(data, copy, { recursive: true });
-  await only.restart();
-  await expect.poll(() => refresh(first), { timeout: 10_000 }).toBe("refreshed");
-  for (let n = 1; n < ROTATIONS; n += 1) expect(await refresh(first)).toBe("refreshed");
+  const { putBack } = await snapshot(one.etcd);
+  await expect.poll(() => refresh(first, "acme"), { timeout: 10_000 }).toBe("refreshed");
+  for (let n = 1; n < ROTATIONS; n += 1) expect(await refresh(first, "acme")).toBe("refreshed");
 
-  await only.kill();
-  rmSync(data, { recursive: true });
-  cpSync(copy, data, { recursive: true });
-  await only.restart();
+  await putBack();
   const requests = () => one.simulator.history().length;
   const sent = requests();
   for (const sidecar of [first, second])
-    await expect.poll(() => refresh(sidecar), { timeout: 20_000, interval: 200 }).toBe("REFRESH_UNCERTAIN");
-  const headers = { authorization: `Bearer ${await token(first)}` };
+    await expect
+      .poll(() => refresh(sidecar, "acme"), { timeout: 20_000, interval: 200 })
+      .toBe("REFRESH_UNCERTAIN");
+  const headers = { authorization: `Bearer ${await token(first, "acme")}` };
   const api = await fetch(`http://127.0.0.1:${one.simulator.port}/api/me`, { headers });
   expect(api.status).toBe(200);
   const { restoreHold } = await second.admin.call(JournalService.method.listEntries, {});
   expect(restoreHold?.foundRevision).toBeLessThan(restoreHold?.seenRevision ?? 0n);
   // One on a fresh disk finds the hold in the store.
   const third = await one.serve("third");
-  expect(await refresh(third)).toBe("REFRESH_UNCERTAIN");
+  expect(await refresh(third, "acme")).toBe("REFRESH_UNCERTAIN");
   const { account } = await third.admin.call(AccountService.method.getAccount, { accountId: "acme" });
   expect(account?.statusReason).toBe("");
   expect(requests()).toBe(sent);
@@ -54,6 +66,50 @@ it("notices an etcd put back by many rotations, serves what is valid, and refres
   await third.admin.call(JournalService.method.acceptRestore, {});
   // The provider has seen its refresh token before: now that is its own word, and nobody's guess.
   await expect
-    .poll(() => refresh(second), { timeout: 20_000, interval: 500 })
+    .poll(() => refresh(second, "acme"), { timeout: 20_000, interval: 500 })
     .toBe("REAUTHORIZATION_REQUIRED");
+}, 120_000);
+
+it("put back under sidecars that are gone, loses no account whose journal lives, and flags nobody by guess", async () => {
+  const one = await cluster({ sidecars: 2, config: "roles: [serve]" });
+  const [first, second] = one.sidecars;
+  if (first === undefined || second === undefined) throw new Error("two sidecars");
+  await one.connect("kept", { expired: false });
+  await one.connect("plain", { expired: false });
+  const { putBack } = await snapshot(one.etcd);
+  await expect.poll(() => refresh(first, "plain"), { timeout: 10_000 }).toBe("refreshed");
+  for (let n = 1; n < ROTATIONS; n += 1) {
+    expect(await refresh(second, "kept")).toBe("refreshed");
+    expect(await refresh(first, "plain")).toBe("refreshed");
+  }
+  // The last answer of one is in its sidecar's journal and nowhere else when everything dies.
+  const sent = () => one.simulator.history().filter(({ subject }) => subject === "kept").length;
+  const before = sent();
+  one.simulator.faults.add({ endpoint: "token", subject: "kept", kind: "late", ms: 1_000, times: 1 });
+  const last = refresh(second, "kept");
+  while (sent() === before) await delay(10);
+  await one.etcd.only.kill();
+  await last;
+  const newest = await token(second, "kept");
+  expect(newest).toMatch(/^sim_at_/);
+  await Promise.all([first.end("SIGKILL"), second.end("SIGKILL")]);
+  await putBack();
+  const requests = one.simulator.history().length;
+
+  const fresh = await one.serve("fresh", { words: ["--after-restore"] });
+  const status = async (accountId: string) => {
+    const { account } = await fresh.admin.call(AccountService.method.getAccount, { accountId });
+    return account?.status;
+  };
+  for (const id of ["kept", "plain"]) expect(await refresh(fresh, id)).toBe("REFRESH_UNCERTAIN");
+  const again = await one.serve("s1");
+  await expect.poll(() => token(fresh, "kept"), { timeout: 5_000, interval: 100 }).toBe(newest);
+  expect(await refresh(again, "plain")).toBe("REFRESH_UNCERTAIN");
+  expect([await status("kept"), await status("plain")]).toEqual(Array(2).fill(AccountStatus.ACTIVE));
+  expect(one.simulator.history()).toHaveLength(requests);
+
+  await fresh.admin.call(JournalService.method.acceptRestore, {});
+  await expect.poll(() => refresh(again, "kept"), { timeout: 20_000, interval: 500 }).toBe("refreshed");
+  expect(one.simulator.history().filter(({ reuse }) => reuse)).toEqual([]);
+  expect(await refresh(fresh, "plain")).toBe("REAUTHORIZATION_REQUIRED");
 }, 120_000);

@@ -25,7 +25,7 @@ export interface ClusterOptions {
   readonly onEnd?: OnEnd;
 }
 
-export interface MemberOptions extends Pick<ServeOptions, "script"> {
+export interface MemberOptions extends Pick<ServeOptions, "script" | "words"> {
   /** Further lines of YAML. */
   readonly config?: string;
   /** Where this one finds etcd, when not at its own addresses. */
@@ -69,8 +69,8 @@ export async function cluster(options: ClusterOptions): Promise<Cluster> {
     ].join("\n"),
   });
   const serveOne = (name: string, member: MemberOptions = {}) => {
-    const { script } = member;
-    return serve({ ...settings(name, member), onEnd, ...(script === undefined ? {} : { script }) });
+    const { script, words = [] } = member;
+    return serve({ ...settings(name, member), onEnd, words, ...(script === undefined ? {} : { script }) });
   };
   const names = Array.from({ length: options.sidecars }, (_, n) => `s${n}`);
   const sidecars = await Promise.all(names.map((name) => serveOne(name)));

@@ -23,6 +23,8 @@ export interface ServeOptions {
   readonly stateDir: string;
   /** Lines of YAML beside state directory and sockets. */
   readonly config?: string;
+  /** Further words of the command: `--after-restore`. */
+  readonly words?: readonly string[];
   /** Names the sockets, for two processes on one state directory. */
   readonly name?: string;
   /** A script in the place of the program; it is given the configuration file and these words. */
@@ -47,6 +49,7 @@ export function spawnServe({
   onEnd,
   flags = [],
   env = {},
+  words = [],
 }: ServeOptions): Serving {
   mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   const file = join(stateDir, `${name}.yaml`);
@@ -61,7 +64,9 @@ export function spawnServe({
   ];
   writeFileSync(file, lines.join("\n"));
   const args =
-    script === undefined ? [main, "serve", "--config", file] : [script[0], file, ...script.slice(1)];
+    script === undefined
+      ? [main, "serve", "--config", file, ...words]
+      : [script[0], file, ...script.slice(1)];
   const child = spawn(process.execPath, [...flags, ...args], {
     stdio: ["ignore", "ignore", "pipe"],
     env: { ...process.env, ...env },

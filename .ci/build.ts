@@ -11,6 +11,8 @@ const [dist = join(root, "dist")] = process.argv.slice(2);
 
 // CommonJS has no top-level await and no import.meta.
 const META = "__keyturnMeta";
+/** An older Node fails on the first thing that it does not have, with a page of program text. */
+const OLDEST_NODE = 24;
 const banner = `const ${META} = { url: require("node:url").pathToFileURL(__filename).href, dirname: __dirname, filename: __filename };`;
 
 // Node reads the whole program before it starts, and keeps its text: what only some processes need lies apart.
@@ -57,7 +59,7 @@ await build({
   outExtension: { ".js": ".cjs" },
   bundle: true,
   platform: "node",
-  target: "node24",
+  target: `node${OLDEST_NODE}`,
   format: "cjs",
   define: { "import.meta": META },
   banner: { js: banner },
@@ -76,6 +78,11 @@ const command = join(dist, "keyturn.cjs");
 writeFileSync(
   command,
   `#!/usr/bin/env -S node ${NODE_FLAGS.join(" ")}
+if (Number.parseInt(process.versions.node) < ${OLDEST_NODE}) {
+  console.error("error: Keyturn needs Node.js ${OLDEST_NODE} or newer; this is " + process.version + ".");
+  console.error("next: Run it as npx keyturn, with the Node.js that the package brings, or install a newer one.");
+  process.exit(2);
+}
 require("node:module").enableCompileCache(require("node:path").join(__dirname, "compile-cache"));
 require("./program.cjs");
 `,

@@ -275,6 +275,15 @@ async function joinMembers(
   return membership;
 }
 
+/** What a start would refuse of a configuration, before it touches anything. INVALID_REQUEST. */
+export function checkConfig(config: Config, env: NodeJS.ProcessEnv, shippedProviders: string): void {
+  requireMeant(config);
+  addressesOf(config, env, config.state_dir ?? defaultStateDir(env));
+  if (config.callers.file !== undefined) loadCallers(config.callers.file);
+  egressProxy(config.egress.proxy);
+  readCatalogue(shippedProviders, config, () => undefined);
+}
+
 function readCatalogue(shipped: string, { providers, egress }: Config, log: Log): Catalogue {
   const report = (faults: readonly Fault[]) => {
     for (const fault of faults) log("a shipped provider file does not load", { fault: faultText(fault) });

@@ -1,14 +1,14 @@
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { basename, extname, join } from "node:path";
-import { startSidecar } from "./app.ts";
+import { checkConfig, startSidecar } from "./app.ts";
 import { verifyAudit } from "./audit/verify.ts";
 import { cli } from "./cli/cli.ts";
-import type { Rooms } from "./cli/io.ts";
+import type { Listens, Rooms } from "./cli/io.ts";
 import { systemClock } from "./clock.ts";
-import { loadCallers } from "./config/callers.ts";
 import { loadConfig } from "./config/load.ts";
-import { defaultRuntimeDir, defaultStateDir, socketPath } from "./config/paths.ts";
-import { KeyturnError } from "./errors.ts";
+import { defaultSocket } from "./config/paths.ts";
+import type { Config } from "./config/schema.ts";
+import { invalid, KeyturnError } from "./errors.ts";
 import { createLog } from "./log.ts";
 import type { Fault } from "./providers/document.ts";
 import { lintProvider } from "./providers/load.ts";
@@ -18,7 +18,8 @@ const here = import.meta.dirname;
 const fromSource = extname(import.meta.filename) === ".ts";
 const shippedProviders = join(here, fromSource ? "../providers" : "providers");
 const { version }: { version: string } = JSON.parse(readFileSync(join(here, "../package.json"), "utf8"));
-const program = fromSource ? `node ${join("src", "main.ts")}` : "npx keyturn";
+// By npx, since the Node on the PATH may be too old for sources; the installed one never is.
+const program = fromSource ? `npx node ${join("src", "main.ts")}` : "npx keyturn";
 
 const stop = new AbortController();
 const clock = systemClock();
@@ -37,6 +38,14 @@ for (const stream of [process.stdout, process.stderr]) {
     if (error.code === "EPIPE") process.exit(0);
     throw error;
   });
+}
+
+/** Where a client on this machine finds it. */
+function listens(config: Config, listener: "data" | "admin", env: NodeJS.ProcessEnv): Listens {
+  const { tcp, socket } = config.listeners[listener];
+  if (tcp === undefined) return { socket: socket ?? defaultSocket(env, config.state_dir, listener) };
+  const host = /^(0\.0\.0\.0|::)$/.test(tcp.host) ? "127.0.0.1" : tcp.host;
+  return { address: `${host.includes(":") ? `[${host}]` : host}:${tcp.port}` };
 }
 
 function toLintFault({ message, ...where }: Fault) {
@@ -92,8 +101,7 @@ const rooms: Rooms = {
   },
   checkConfig: async (path) => {
     try {
-      const config = loadConfig({ file: path, env: process.env, flags: {} });
-      if (config.callers.file !== undefined) loadCallers(config.callers.file);
+      checkConfig(loadConfig({ file: path, env: process.env, flags: {} }), process.env, shippedProviders);
       return [];
     } catch (error) {
       if (error instanceof KeyturnError)
@@ -121,6 +129,9 @@ const rooms: Rooms = {
     return writeStarter(options);
   },
   verifyAudit: async (directory) => {
+    // A folder without a trail proves nothing.
+    if (!readdirSync(directory).some((name) => name.endsWith(".jsonl")))
+      throw invalid("DIRECTORY", `there are no audit files in ${directory}`);
     const { intact, records, faults } = await verifyAudit(directory);
     return {
       intact,
@@ -128,12 +139,9 @@ const rooms: Rooms = {
       faults: faults.map(({ segment, line, message }) => `${segment}:${line}: ${message}`),
     };
   },
-  defaultSockets: (env) => {
-    const runtimeDir = defaultRuntimeDir(env, env.KEYTURN_STATE_DIR ?? defaultStateDir(env));
-    return {
-      data: env.KEYTURN_LISTENERS__DATA__SOCKET ?? socketPath(runtimeDir, "data"),
-      admin: env.KEYTURN_LISTENERS__ADMIN__SOCKET ?? socketPath(runtimeDir, "admin"),
-    };
+  listeners: (file, env) => {
+    const config = loadConfig({ file, env, flags: {} });
+    return { data: listens(config, "data", env), admin: listens(config, "admin", env) };
   },
 };
 

@@ -1,18 +1,26 @@
 import { randomUUID } from "node:crypto";
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { KeyturnError } from "./errors.ts";
 
 /** Makes the state directory, for its owner alone. INVALID_REQUEST when it cannot be had. */
 export function openStateDir(path: string): void {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeDirectory(path);
   } catch (cause) {
     throw new KeyturnError("INVALID_REQUEST", `state_dir: ${path} cannot be made`, {
       violations: [{ field: "state_dir", description: "a directory that can be made and written" }],
       cause,
     });
   }
+}
+
+/** With its parents. Node's own recursion never ends where a file system refuses new directories with ENOENT, as /proc does. */
+function makeDirectory(path: string): void {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) return;
+  const parent = dirname(path);
+  if (parent !== path) makeDirectory(parent);
+  mkdirSync(path, { mode: 0o700 });
 }
 
 /** This state directory's identity, made once: what finds its own open attempts after a restart. */

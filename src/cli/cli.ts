@@ -65,7 +65,7 @@ async function run({ command, args, options }: Run, io: Io, rooms: Rooms): Promi
     rooms,
     readSecret: secretReader(options, io),
     connect: async () => {
-      target = targetOf(options, command.listener ?? "admin", io.env, rooms.defaultSockets);
+      target = targetOf(options, command.listener ?? "admin", io.env, rooms.listeners);
       const callerToken = await invocation.readSecret("caller-token-file");
       const timeoutMs = options.duration("timeout") ?? TIMEOUT_MS;
       connection = await connect(target, { callerToken, clock: machine, timeoutMs, signal: io.signal });

@@ -1,7 +1,7 @@
 import { type DescMessage, fromBinary, type MessageShape } from "@bufbuild/protobuf";
 import { type Any, anyUnpack, durationMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceError } from "@grpc/grpc-js";
-import { type FieldViolation, KeyturnError } from "../errors.ts";
+import { type FieldViolation, KeyturnError, whyUnread } from "../errors.ts";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../gen/google/rpc/status_pb.js";
 import { EXIT, exitOfReason } from "./exit.ts";
@@ -45,7 +45,8 @@ function ofOurs({ reason, message, violations, metadata, retryAfterMs }: Keyturn
   // A directory that cannot be had is named by the configuration, and only another name will help.
   const misnamed = metadata.cause?.startsWith("state_directory") === true;
   const exit = misnamed ? EXIT.usage : (exitOfReason(reason) ?? EXIT.failed);
-  return { exit, reason, message, violations: repeated, metadata, retryAfterMs, nextStep };
+  const retry = misnamed ? undefined : retryAfterMs;
+  return { exit, reason, message, violations: repeated, metadata, retryAfterMs: retry, nextStep };
 }
 
 function ofService(error: ServiceError, target: Target | undefined): Failure {
@@ -142,13 +143,18 @@ function isSystemError(error: unknown): error is SystemError {
 }
 
 /** Something about what was named, rather than about the machine. */
-const NAMED_WRONG = ["ENOENT", "EACCES", "EPERM", "EISDIR", "ENOTDIR", "EADDRINUSE", "EADDRNOTAVAIL"];
+const UNREAD = ["ENOENT", "EACCES", "EPERM", "EISDIR", "ENOTDIR"];
+const NAMED_WRONG = [...UNREAD, "EADDRINUSE", "EADDRNOTAVAIL"];
 
-function ofSystem({ code, syscall, path }: SystemError): Failure {
+function ofSystem(error: SystemError): Failure {
+  const { code, syscall, path } = error;
   return {
     exit: NAMED_WRONG.includes(code) ? EXIT.usage : EXIT.failed,
     reason: "",
-    message: `${path ?? "The operating system"}: ${syscall} failed (${code}).`,
+    message:
+      UNREAD.includes(code) && path !== undefined
+        ? `${path}: ${whyUnread(error)}.`
+        : `${path ?? "The operating system"}: ${syscall} failed (${code}).`,
     violations: [],
     metadata: {},
     retryAfterMs: undefined,

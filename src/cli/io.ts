@@ -85,5 +85,12 @@ export interface Rooms {
     readonly records: number;
     readonly faults: readonly string[];
   }>;
-  defaultSockets(env: Io["env"]): { readonly data: string; readonly admin: string };
+  /**
+   * Where a sidecar of this configuration listens; without a file, of the environment and the defaults. INVALID_REQUEST
+   * as from `serve`.
+   */
+  listeners(config: string | undefined, env: Io["env"]): { readonly data: Listens; readonly admin: Listens };
 }
+
+/** `address` is `host:port`. */
+export type Listens = { readonly socket: string } | { readonly address: string };

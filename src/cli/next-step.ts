@@ -36,7 +36,10 @@ const NEXT: Readonly<Record<Reason, (known: Known) => string>> = {
       ? `The sidecar goes on by itself. How far it is: keyturn accounts get ${known.account_id ?? "ACCOUNT"}`
       : `Try again later. What happened so far: ${explain(known)}`,
   REFRESH_UNCERTAIN: (known) => `Wait: another sidecar may still hold the answer. Who: ${explain(known)}`,
-  STORE_UNAVAILABLE: () => "The sidecar's log says what is wrong with the store; then run the command again.",
+  STORE_UNAVAILABLE: ({ cause }) =>
+    cause?.startsWith("state_directory") === true
+      ? "Give this sidecar a directory of its own with state_dir, or stop the one that holds it."
+      : "The sidecar's log says what is wrong with the store; then run the command again.",
   KEK_UNAVAILABLE: () => "Check the key-encryption key's backend: keyturn keys status",
   SHUTTING_DOWN: () => "Run the command again when the sidecar is back.",
   PROVIDER_RATE_LIMITED: (known) => `Wait. What is in use: keyturn clients usage ${client(known)}`,

@@ -1,5 +1,6 @@
+import { isUtf8 } from "node:buffer";
 import { readFileSync, statSync } from "node:fs";
-import { invalid } from "../errors.ts";
+import { invalid, whyUnread } from "../errors.ts";
 import { Secret } from "../tokens/secret.ts";
 import type { Io } from "./io.ts";
 import type { Options } from "./options.ts";
@@ -36,11 +37,16 @@ function readFile(name: string, path: string): string {
     if (statSync(path).size > MAX_BYTES) throw new RangeError();
     bytes = readFileSync(path);
   } catch (error) {
-    const why =
-      error instanceof RangeError ? `a file of at most ${MAX_BYTES} bytes` : "a file that can be read";
+    const why = error instanceof RangeError ? `a file of at most ${MAX_BYTES} bytes` : whyUnread(error);
     throw invalid(`--${name}`, why);
   }
   if (bytes.length > MAX_BYTES) throw invalid(`--${name}`, `at most ${MAX_BYTES} bytes`);
+  return textOf(name, bytes);
+}
+
+/** A secret that is not text would be stored as another one. */
+function textOf(name: string, bytes: Buffer): string {
+  if (!isUtf8(bytes)) throw invalid(`--${name}`, "text in UTF-8; encode what is binary as its provider says");
   return bytes.toString("utf8");
 }
 
@@ -64,7 +70,7 @@ async function readStdin(name: string, io: Io): Promise<string> {
       if (size > MAX_BYTES) throw invalid(`--${name}`, `at most ${MAX_BYTES} bytes`);
       chunks.push(bytes);
     }
-    return Buffer.concat(chunks).toString("utf8");
+    return textOf(name, Buffer.concat(chunks));
   } finally {
     signal.removeEventListener("abort", stop);
   }

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
-import { invalid } from "../errors.ts";
-import type { Io, Rooms } from "./io.ts";
+import { invalid, whyUnread } from "../errors.ts";
+import type { Io, Listens, Rooms } from "./io.ts";
 import type { Options } from "./options.ts";
 
 /** Where a sidecar listens. */
@@ -26,10 +26,13 @@ export function targetOf(
   options: Options,
   listener: "data" | "admin",
   env: Io["env"],
-  defaultSockets: Rooms["defaultSockets"],
+  listeners: Rooms["listeners"],
 ): Target {
-  if (!options.has("address")) {
-    const path = options.has("socket") ? resolve(options.required("socket")) : defaultSockets(env)[listener];
+  if (options.has("socket") && options.has("address"))
+    throw invalid("--address", "either --socket or --address, not both");
+  const named = namedListener(options) ?? listeners(configOf(options, env), env)[listener];
+  if ("socket" in named) {
+    const path = resolve(named.socket);
     if (Buffer.byteLength(path) > MAX_SOCKET_BYTES) {
       throw invalid(
         "--socket",
@@ -38,8 +41,7 @@ export function targetOf(
     }
     return { address: `unix:${path}`, shown: path, listener, tls: undefined };
   }
-  if (options.has("socket")) throw invalid("--address", "either --socket or --address, not both");
-  const address = options.required("address");
+  const { address } = named;
   const [, host, port] = /^(\[[0-9a-f:.]+\]|[a-z0-9.-]+):(\d{1,5})$/i.exec(address) ?? [];
   if (host === undefined || Number(port) < 1 || Number(port) > 65_535) {
     throw invalid("--address", "host:port, for example 127.0.0.1:7471");
@@ -51,6 +53,16 @@ export function targetOf(
   return { address, shown: address, listener, tls };
 }
 
+function namedListener(options: Options): Listens | undefined {
+  if (options.has("address")) return { address: options.required("address") };
+  return options.has("socket") ? { socket: options.required("socket") } : undefined;
+}
+
+/** The configuration file that is named; undefined when none is. */
+export function configOf(options: Options, env: Io["env"]): string | undefined {
+  return options.text("config") || env.KEYTURN_CONFIG || undefined;
+}
+
 function tlsOf(options: Options): NonNullable<Target["tls"]> {
   if (options.has("tls-key-file") !== options.has("tls-cert-file")) {
     throw invalid("--tls-cert-file", "--tls-cert-file and --tls-key-file go together");
@@ -58,8 +70,8 @@ function tlsOf(options: Options): NonNullable<Target["tls"]> {
   const read = (name: string) => {
     try {
       return readFileSync(options.required(name));
-    } catch {
-      throw invalid(`--${name}`, "a file that can be read");
+    } catch (error) {
+      throw invalid(`--${name}`, whyUnread(error));
     }
   };
   const own = options.has("tls-key-file");

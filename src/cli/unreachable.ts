@@ -1,5 +1,5 @@
 const START =
-  "Start one with `keyturn serve --config keyturn.yaml` (or `keyturn demo` to try it), or name where it listens with --socket PATH or --address HOST:PORT.";
+  "Start one with `keyturn serve --config keyturn.yaml` (or `keyturn demo` to try it), or name its configuration with --config PATH, or where it listens with --socket PATH or --address HOST:PORT.";
 
 /** What gRPC's UNAVAILABLE without a reason means: `details` are grpc-js's words, `where` is what was asked. */
 export function unreachable(

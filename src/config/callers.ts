@@ -1,12 +1,12 @@
 import { readFileSync } from "node:fs";
 import { parse } from "yaml";
 import * as z from "zod";
-import { KeyturnError } from "../errors.ts";
+import { KeyturnError, whyUnread } from "../errors.ts";
 
 const globs = z.array(z.string().min(1)).min(1).default(["*"]);
 
 const callersSchema = z.strictObject({
-  version: z.literal(1),
+  version: z.literal(1, "must be 1"),
   callers: z.array(
     z.strictObject({
       /** Appears in the audit trail. */
@@ -42,8 +42,11 @@ export function loadCallers(path: string): readonly CallerRule[] {
   try {
     tree = parse(readFileSync(path, "utf8"), { maxAliasCount: 0 });
   } catch (error) {
-    throw new KeyturnError("INVALID_REQUEST", `callers.file: ${path} cannot be read as YAML`, {
-      violations: [{ field: "callers.file", description: "a YAML file that can be read" }],
+    // A foreign error's words may quote the file; it holds hashes only, but who knows what was put there.
+    const isUnread = error instanceof Error && "syscall" in error;
+    const description = isUnread ? `${whyUnread(error)}: ${path}` : `${path} cannot be read as YAML`;
+    throw new KeyturnError("INVALID_REQUEST", `callers.file: ${description}`, {
+      violations: [{ field: "callers.file", description }],
       cause: error,
     });
   }

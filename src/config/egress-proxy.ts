@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import * as z from "zod";
-import { invalid } from "../errors.ts";
+import { invalid, whyUnread } from "../errors.ts";
 
 /** How providers are reached. */
 export const egressSchema = z.strictObject({
@@ -51,7 +51,7 @@ export function egressProxy(proxy: Proxy) {
 function readPassword(file: string): string {
   try {
     return readFileSync(file, "utf8").replace(/\r?\n$/, "");
-  } catch {
-    throw invalid("egress.proxy.password_file", "a file that can be read");
+  } catch (error) {
+    throw invalid("egress.proxy.password_file", `${whyUnread(error)}: ${file}`);
   }
 }

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { LineCounter, parseDocument } from "yaml";
 import type { z } from "zod";
-import { type FieldViolation, KeyturnError } from "../errors.ts";
+import { type FieldViolation, KeyturnError, whyUnread } from "../errors.ts";
 import { type Config, configSchema } from "./schema.ts";
 
 const PREFIX = "KEYTURN_";
@@ -24,6 +24,8 @@ export function loadConfig(from: {
   readonly flags: Readonly<Record<string, string>>;
 }): Config {
   const tree = from.file === undefined ? { version: 1 } : readFile(from.file);
+  /** Which variable gave the value at a path: an error names it. */
+  const variables = new Map<string, string>();
   for (const [name, value] of Object.entries(from.env)) {
     if (
       value === undefined ||
@@ -32,12 +34,18 @@ export function loadConfig(from: {
       SERVICE_LINK.test(name)
     )
       continue;
-    set(tree, name.slice(PREFIX.length).toLowerCase().split("__"), scalar(value));
+    const path = name.slice(PREFIX.length).toLowerCase().split("__");
+    set(tree, path, scalar(value));
+    variables.set(path.join("."), name);
   }
   for (const [path, value] of Object.entries(from.flags)) set(tree, path.split("."), scalar(value));
   const parsed = configSchema.safeParse(tree);
   if (parsed.success) return parsed.data;
-  throw faulty(from.file ?? "the configuration", parsed.error.issues.flatMap(violations));
+  const found = parsed.error.issues.flatMap(violations).map(({ field, description }) => {
+    const variable = variables.get(field);
+    return { field, description: variable === undefined ? description : `${description} (${variable})` };
+  });
+  throw faulty(from.file ?? "the configuration", found);
 }
 
 function readFile(path: string): Tree {
@@ -45,16 +53,17 @@ function readFile(path: string): Tree {
   try {
     text = readFileSync(path, "utf8");
   } catch (error) {
-    throw faulty(path, [{ field: "--config", description: "a file that can be read" }], error);
+    throw faulty(path, [{ field: "--config", description: whyUnread(error) }], error);
   }
   const lines = new LineCounter();
   const document = parseDocument(text, { lineCounter: lines, uniqueKeys: true });
   const [fault] = document.errors;
   if (fault !== undefined) {
     const { line, col } = lines.linePos(fault.pos[0]);
-    throw faulty(path, [
-      { field: `${line}:${col}`, description: fault.message.split("\n", 1)[0] ?? "not YAML" },
-    ]);
+    const [what = "not YAML"] = fault.message.split("\n", 1);
+    // The library says once more where.
+    const description = what.replace(/ at line \d+, column \d+:?$/, "");
+    throw faulty(path, [{ field: `${line}:${col}`, description }]);
   }
   let tree: unknown;
   try {

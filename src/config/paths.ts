@@ -1,4 +1,4 @@
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { invalid } from "../errors.ts";
@@ -32,6 +32,16 @@ function isWritable(path: string): boolean {
 /** Two folders, so that one listener's socket can be mounted into a pod without the other's. */
 export function socketPath(runtimeDir: string, listener: "data" | "admin"): string {
   return join(runtimeDir, listener, "keyturn.sock");
+}
+
+/**
+ * Where a client looks for a sidecar that was not told where to listen. One in `/run/keyturn` is found by users, too,
+ * who may not write there.
+ */
+export function defaultSocket(env: Env, stateDir: string | undefined, listener: "data" | "admin"): string {
+  const usual = socketPath(RUN, listener);
+  if (existsSync(usual)) return usual;
+  return socketPath(defaultRuntimeDir(env, stateDir ?? defaultStateDir(env)), listener);
 }
 
 /** INVALID_REQUEST when the kernel could not bind to it. */

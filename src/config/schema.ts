@@ -91,7 +91,7 @@ const store = z
 
 /** The configuration file, version 1. Unknown keys are errors. */
 export const configSchema = z.strictObject({
-  version: z.literal(1),
+  version: z.literal(1, "must be 1"),
   /** Part of every sealed value and every key: what was stored in one environment does not open in another. */
   environment: z
     .string()

@@ -89,6 +89,12 @@ function rulesOf(provider: Provider, slot: string | undefined): RefreshRules {
     showsCertificate: token?.showsCertificate === true,
     needsClient: token === undefined || needsClient(token) || provider.clientFields.length > 0,
     clientFields: provider.clientFields,
+    fields: [...provider.fields].map(([name, rule]) => ({
+      name,
+      needed: provider.file.account_fields?.[name] !== undefined && rule.default === undefined,
+      expected: rule.expected,
+      accepts: (value) => rule.accepts(value),
+    })),
   };
 }
 

@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { invalid, KeyturnError } from "../errors.ts";
 import { type Account, DEFAULT_SLOT, requireAccountId, type SlotKey } from "./account.ts";
+import { checkFields } from "./account-fields.ts";
 import { type ContentMarks, contentKeyAt } from "./content-mark.ts";
 import { credentialContext } from "./contexts.ts";
 import { type Credential, credentialToBytes } from "./credential.ts";
@@ -164,8 +165,10 @@ export class Accounts {
       });
     }
     checkLabels(wanted.labels);
-    for (const [name, credential] of credentialsOf(wanted))
+    const credentials = credentialsOf(wanted);
+    for (const [name, credential] of credentials)
       heldAs(name, credential, this.#world.vendors.rules(wanted.provider, name));
+    checkFields(this.#world.vendors.rules(wanted.provider)?.fields, wanted.fields, credentials.length > 0);
   }
 
   /** A new credential for an account that exists: the repair of NEEDS_REAUTH, and how a key is exchanged for another. */
@@ -203,7 +206,7 @@ export class Accounts {
     });
   }
 
-  /** REVISION_MISMATCH when `revision` is given and the account has been written since. */
+  /** INVALID_REQUEST for labels or fields that cannot be; REVISION_MISMATCH when `revision` is given and the account has been written since. */
   update(id: string, patch: AccountPatch, revision: number | undefined): Promise<Entry<"account">> {
     if (patch.labels !== undefined) checkLabels(patch.labels);
     return this.#switch(id, "feed:account_changed", "updated", (account, entry) => {
@@ -212,6 +215,9 @@ export class Accounts {
           metadata: { account_id: id },
         });
       }
+      const rules = this.#world.vendors.rules(account.provider);
+      if (patch.fields !== undefined)
+        checkFields(rules?.fields, patch.fields, Object.keys(account.slots).length > 0);
       return { ...account, ...patch };
     });
   }

@@ -35,6 +35,18 @@ export interface RefreshRules {
   readonly needsClient?: boolean;
   /** Names of the OAuth client's further secrets that calls of the API carry. Absent: they carry none. */
   readonly clientFields?: readonly string[];
+  /** Absent: the accounts' fields are anything. */
+  readonly fields?: readonly FieldRule[];
+}
+
+/** A fact of an account that requests are made of. */
+export interface FieldRule {
+  readonly name: string;
+  /** Somebody has to give it before an account can be used. */
+  readonly needed: boolean;
+  /** What a value has to be, for people. */
+  readonly expected: string;
+  accepts(value: string): boolean;
 }
 
 /** What an outbound request is made of. */

@@ -98,7 +98,7 @@ describe("the exit code", () => {
     const lintProviders = async (paths: readonly string[]) =>
       paths.flatMap((path) => readdirSync(path)) as never;
     const ran = await run(["providers", "lint", "/nonexistent"], { rooms: { lintProviders } });
-    expect(ran).toMatchObject({ exit: 2, stderr: "error: /nonexistent: scandir failed (ENOENT).\n" });
+    expect(ran).toMatchObject({ exit: 2, stderr: "error: /nonexistent: there is no such file.\n" });
   });
 
   it("is 1 for a bug, whose own words are kept back because they may hold a secret", async () => {
@@ -236,6 +236,20 @@ describe("where to ask", () => {
     const ran = await run(["token", "acme", ...options]);
     expect(ran.exit).toBe(2);
     expect(ran.stderr).toContain(text);
+  });
+
+  it.each([
+    [["--config", "keyturn.yaml"], {}],
+    [[], { KEYTURN_CONFIG: "keyturn.yaml" }],
+  ])("reads it in the sidecar's configuration: %j %j", async (options, env) => {
+    sidecar.answer(CredentialService.method.getToken, {});
+    const listeners = (config: string | undefined) => {
+      expect(config).toBe("keyturn.yaml");
+      return { data: { socket: sidecar.sockets.data }, admin: { address: "127.0.0.1:1" } };
+    };
+    expect((await run(["token", "a", ...options], { env, rooms: { listeners } })).exit).toBe(0);
+    const away = await run(["accounts", "list", ...options], { env, rooms: { listeners } });
+    expect(away.stderr).toContain("No sidecar is listening at 127.0.0.1:1.");
   });
 
   it("sends the caller token from its file, without the line break", async () => {

@@ -44,7 +44,10 @@ export function roomsWith(sockets: RunOptions["sockets"]): Rooms {
     testProviders: () => Promise.resolve([]),
     newProvider: () => Promise.resolve([]),
     verifyAudit: () => Promise.resolve({ intact: true, records: 0, faults: [] }),
-    defaultSockets: () => sockets ?? nowhere,
+    listeners: () => {
+      const { data, admin } = sockets ?? nowhere;
+      return { data: { socket: data }, admin: { socket: admin } };
+    },
   };
 }
 

@@ -27,7 +27,7 @@ async function createAccounts(admin: Caller): Promise<void> {
     await Promise.all(
       some.map((accountId) => {
         const value = { accessToken: `at-${accountId}`, refreshToken: `rt-${accountId}`, expireTime };
-        const about = { accountId, provider: "simulator", client: "main", fields: { port: "1" } };
+        const about = { accountId, provider: "simulator", client: "main", fields: { port: "8080" } };
         return admin.call(AccountService.method.createAccount, {
           ...about,
           credential: { kind: { case: "oauth", value } },

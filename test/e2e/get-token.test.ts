@@ -98,6 +98,19 @@ describe("GetToken over the socket", () => {
     expect(at.simulator.stats().tokenRequests).toBe(1);
   });
 
+  it("takes no account whose fields make no request, and says which field", async () => {
+    await using at = await scene();
+    const refusal = at.connect("acme-1", { fields: { port: "none" } });
+    await expect(refusal).rejects.toMatchObject({ details: "fields.port: must be ^[0-9]{2,5}$" });
+    await at.connect("acme-1");
+    const changed = at.admin.call(AccountService.method.updateAccount, {
+      accountId: "acme-1",
+      fields: { prt: "8080" },
+      updateMask: { paths: ["fields"] },
+    });
+    await expect(changed).rejects.toMatchObject({ code: 3 });
+  });
+
   it("keeps no secret in the clear, in files or in its log", async () => {
     await using at = await scene();
     const grant = await at.connect("acme-1");

@@ -155,7 +155,7 @@ describe("accounts import", () => {
       "account_id,provider,client,display_name,refresh_token,expires_at,scopes,label.team,field.port";
     const file = fileOf(
       "c.csv",
-      `\uFEFF${head}\r\nc1,simulator,main,"Acme\r\nInc.",rt-c1,1767225600,"a b",crm,1\r\n\r\nc2,simulator,main,,rt-c2,,,,1\r\nc3,simulator\r\n`,
+      `\uFEFF${head}\r\nc1,simulator,main,"Acme\r\nInc.",rt-c1,1767225600,"a b",crm,10\r\n\r\nc2,simulator,main,,rt-c2,,,,10\r\nc3,simulator\r\n`,
     );
     const { exit, results } = await importing([file]);
     expect([exit, outcomes(results)]).toEqual([1, ["2 created", "5 created", "6 failed"]]);
@@ -163,7 +163,7 @@ describe("accounts import", () => {
     expect(account).toMatchObject({
       displayName: "Acme\r\nInc.",
       labels: { team: "crm" },
-      fields: { port: "1" },
+      fields: { port: "10" },
     });
     expect(account?.slots[0]?.scopes).toEqual(["a", "b"]);
   });

@@ -48,7 +48,8 @@ const tail: Command = {
       accountIds: [...options.texts("account")],
       labels: options.pairs("label"),
     };
-    let cursor = options.text("after");
+    // Empty until there is a newer one than the user's own.
+    let cursor = "";
     let seen = 0;
     const connection = await connect();
     try {

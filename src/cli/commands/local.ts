@@ -3,6 +3,7 @@ import type { Command } from "../command.ts";
 import { EXIT } from "../exit.ts";
 import { wholeOf } from "../options.ts";
 import { plain } from "../paint.ts";
+import { configOf } from "../target.ts";
 
 const serve: Command = {
   name: "serve",
@@ -29,10 +30,10 @@ const serve: Command = {
     },
   ],
   run: ({ options, io, rooms }) => {
-    const config = options.text("config") || io.env.KEYTURN_CONFIG;
+    const config = configOf(options, io.env);
     const flags = options.pairs("set");
     const afterRestore = options.has("after-restore");
-    return rooms.serve({ flags, afterRestore, ...(config === undefined || config === "" ? {} : { config }) });
+    return rooms.serve({ flags, afterRestore, ...(config === undefined ? {} : { config }) });
   },
 };
 
@@ -79,9 +80,17 @@ const simulate: Command = {
     seed: { value: "N", help: "the same tokens and the same luck in every run" },
   },
   about:
-    "strict: rotates, and a refresh token used twice revokes the grant (default). grace: the old one works for 30 s.\nnone: never rotates. Counters are at /__stats.",
+    "strict: rotates, and a refresh token used twice revokes the grant (default). grace: the old one works for 30 s.\nnone: never rotates.\n\nIts address is the first line it prints; its OAuth client is demo-client with the secret demo-secret. POST to /__grants\nmakes a grant as a customer's consent does, to /__revoke ends it, to /__faults makes trouble; /__stats counts it all.",
   examples: [
     { line: "keyturn simulate --port 9400 --lifetime 60s", says: "tokens that live a minute" },
+    {
+      line: `curl --json '{"subject":"acme","expired":true}' http://127.0.0.1:9400/__grants`,
+      says: "a refresh token, for `accounts create`",
+    },
+    {
+      line: `curl --json '{"kind":"status","status":503,"times":5}' http://127.0.0.1:9400/__faults`,
+      says: "five answers of an outage",
+    },
     { line: "curl http://127.0.0.1:9400/__stats", says: "what it has seen" },
   ],
   run: async ({ options, rooms }) => {

@@ -44,7 +44,9 @@ export async function playCluster(fleet: Fleet): Promise<void> {
   say(`1. ${members.length} sidecars over one etcd, their KEK in Vault's Transit engine:`);
   for (const { name, pid } of members) say(`   ${name}: process ${pid}`);
 
-  await until(fleet, "every shard has an owner", () => total(members) === SHARDS);
+  const isSpread = (some: readonly FleetMember[]) =>
+    total(some) === SHARDS && some.every((member) => member.shards() > 0);
+  await until(fleet, "every sidecar owns some of the shards", () => isSpread(members));
   say(`2. The accounts' ${SHARDS} shards are spread over them: ${owners(members)}.`);
 
   await putClient(stage);

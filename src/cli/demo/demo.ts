@@ -16,7 +16,7 @@ export async function playDemo(stage: Stage): Promise<void> {
     "The provider's access tokens live 60 s, so you will see one refreshed ahead of its expiry within a minute.",
   );
   say("");
-  say("Try in another terminal:");
+  say("Try in another terminal, in the same directory:");
   say(`  ${program} token ${ACCOUNT} --socket ${sockets.data} --show-token`);
   say(`  ${program} accounts explain ${ACCOUNT} --socket ${sockets.admin}`);
   say(`  ${program} accounts list --socket ${sockets.admin}`);
@@ -28,7 +28,7 @@ export async function playDemo(stage: Stage): Promise<void> {
   );
   say(`  curl -s ${vendor.url}/__stats`);
   say(
-    `  curl -s -X POST ${vendor.url}/__revoke -d '{"subject":"${ACCOUNT}"}'   # then ask for the token again`,
+    `  curl -s -X POST ${vendor.url}/__revoke -d '{"subject":"${ACCOUNT}"}'   # the next refresh finds out: ask again in a minute`,
   );
   say("");
   say("What happens, as it happens (Ctrl-C ends it):");

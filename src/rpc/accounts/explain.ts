@@ -127,13 +127,22 @@ function reasonFor(snapshot: Snapshot, kept: readonly JournalEntry[], nowMs: num
       next: "Nothing yet; after a refusal the customer has to authorize again.",
     };
   }
-  if (slot.failures > 0)
-    return {
-      why: `The last ${slot.failures} refreshes failed (${slot.history[0]?.outcome ?? "transient"}).`,
-      next: "It is tried again on demand and by schedule.",
-    };
+  if (slot.failures > 0) return failing(slot.failures, slot.history[0]);
   const status = account === undefined ? "PENDING" : statusOf(account.value);
   return { why: status === "ACTIVE" ? "It works." : `It is ${status}.`, next: "Nothing to do." };
+}
+
+type Attempted = NonNullable<Snapshot["slot"]>["history"][number];
+
+function failing(failures: number, last: Attempted | undefined): Reason {
+  const how = last === undefined ? "" : ` (${[last.outcome, last.code].filter(Boolean).join(": ")})`;
+  const why =
+    failures === 1 ? `The last refresh failed${how}.` : `The last ${failures} refreshes failed${how}.`;
+  const next =
+    last?.outcome === "fix_configuration"
+      ? "Mend what the last attempt's code names: the account's fields or credential, the OAuth client or the provider's file."
+      : "It is tried again on demand and by schedule.";
+  return { why, next };
 }
 
 function reauth(reason: string | undefined, code: string | undefined): Reason {

@@ -1,5 +1,5 @@
 import { readdirSync, readFileSync } from "node:fs";
-import { basename, extname, join } from "node:path";
+import { extname, join } from "node:path";
 import { checkConfig, startSidecar } from "./app.ts";
 import { verifyAudit } from "./audit/verify.ts";
 import { cli } from "./cli/cli.ts";
@@ -11,7 +11,7 @@ import type { Config } from "./config/schema.ts";
 import { invalid, KeyturnError } from "./errors.ts";
 import { createLog } from "./log.ts";
 import type { Fault } from "./providers/document.ts";
-import { lintProvider } from "./providers/load.ts";
+import { lintPath } from "./providers/load.ts";
 
 // Beside the bundle as beside the sources: `dist/keyturn.cjs` has its providers next to it, `src/main.ts` one up.
 const here = import.meta.dirname;
@@ -109,12 +109,7 @@ const rooms: Rooms = {
       throw error;
     }
   },
-  lintProviders: async (paths) =>
-    paths.flatMap((path) =>
-      lintProvider(readFileSync(path, "utf8"), basename(path)).map((fault) =>
-        toLintFault({ ...fault, file: path }),
-      ),
-    ),
+  lintProviders: async (paths) => paths.flatMap((path) => lintPath(path).map(toLintFault)),
   testProviders: async (providers) => {
     const { testProvider } = await import("./providers/fixtures/test-provider.ts");
     const results = [];

@@ -116,6 +116,16 @@ export function lintProvider(text: string, file: string): readonly Fault[] {
   return "faults" in parsed ? parsed.faults : [];
 }
 
+/** Checks a file, or all files of a directory together. Empty: they would load. */
+export function lintPath(path: string): readonly Fault[] {
+  if (statSync(path, { throwIfNoEntry: false })?.isDirectory() === true) {
+    const loaded = loadCatalogue([path]);
+    return loaded.ok ? [] : loaded.faults;
+  }
+  const read = readProvider(path, basename(path, extname(path)), new Compiled());
+  return "faults" in read ? read.faults : [];
+}
+
 function entriesOf(directory: string, faults: Fault[]): readonly string[] {
   try {
     // schema.json is what editors complete the others by.

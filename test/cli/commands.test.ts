@@ -190,7 +190,7 @@ describe("providers", () => {
     const bad = await run(["providers", "lint", "a.yaml", "b.yaml"], { rooms: { lintProviders } });
     expect(bad).toMatchObject({ exit: 2, stdout: "a.yaml:3:5 credentials.format: one of oauth2\n" });
     const good = await run(["providers", "lint", "b.yaml"], { rooms: { lintProviders } });
-    expect(good).toMatchObject({ exit: 0, stdout: "1 file: good\n" });
+    expect(good).toMatchObject({ exit: 0, stdout: "b.yaml: good\n" });
     const json = await run(["providers", "lint", "a.yaml", "--json"], { rooms: { lintProviders } });
     expect(json.json()).toEqual([fault]);
   });

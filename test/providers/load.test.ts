@@ -4,7 +4,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, describe, expect, it } from "vitest";
 import type { Fault } from "../../src/providers/document.ts";
-import { faultText, lintProvider, loadCatalogue } from "../../src/providers/load.ts";
+import { faultText, lintPath, lintProvider, loadCatalogue } from "../../src/providers/load.ts";
 import { oauthFile, SHIPPED, SHIPPED_NAMES } from "./stage.ts";
 
 const folders: string[] = [];
@@ -104,6 +104,14 @@ describe("loading provider files", () => {
     ).toBe(true);
     expect(texts.some((text) => text.startsWith(join(own, "b.yaml:")))).toBe(true);
     expect(texts.some((text) => text.includes("c.yaml"))).toBe(false);
+  });
+
+  it("checks a path as loading would: a file, a directory, or what is neither", () => {
+    const own = folder({ "a.yaml": oauthFile(), "b.yaml": "credentials: 3\n" });
+    expect(lintPath(join(own, "a.yaml"))).toEqual([]);
+    expect(lintPath(own).map(({ file }) => file)).toContain(join(own, "b.yaml"));
+    expect(lintPath(SHIPPED)).toEqual([]);
+    expect(lintPath(join(own, "c.yaml"))).toMatchObject([{ message: "cannot be read (ENOENT)" }]);
   });
 
   it("tells of each file what it has in common with another", () => {

@@ -75,12 +75,13 @@ const lint: Command = {
   name: "providers lint",
   summary: "Check provider files without loading them",
   listener: undefined,
-  arguments: [{ name: "FILE", many: true }],
+  arguments: [{ name: "PATH", many: true }],
   options: {},
-  about: "Runs here and needs no sidecar. The exit code is 2 when a file would not load.",
+  about:
+    "PATH is a provider file, or a directory of them. Runs here and needs no sidecar. The exit code is 2 when a file would\nnot load.",
   examples: [
     {
-      line: "keyturn providers lint providers/*.yaml",
+      line: "keyturn providers lint providers",
       says: "file:line:column, what is wrong, what is expected",
     },
   ],
@@ -91,7 +92,7 @@ const lint: Command = {
         output.object({ file, line, column, path, description });
       }
     } else if (faults.length === 0)
-      output.text(`${args.length} ${args.length === 1 ? "file" : "files"}: good`);
+      output.text(`${args.length === 1 ? plain(args[0] ?? "") : `${args.length} paths`}: good`);
     for (const fault of output.json ? [] : faults) output.text(faultLine(output, fault));
     return faults.length === 0 ? EXIT.done : EXIT.usage;
   },

@@ -43,7 +43,7 @@ async function openOwn({ config, stateDir, clock, log }: StoreOptions): Promise<
     directory: stateDir,
     environment: config.environment,
     clock,
-    report: (error) => log("store", {}, error),
+    report: (error) => log("the database failed", {}, error),
   });
   return { ...store, session: undefined };
 }
@@ -57,7 +57,7 @@ async function openShared({ config, stateDir, clock, log, onGap }: StoreOptions)
       environment: config.environment,
       prefix: config.store.prefix,
       clock,
-      report: (error) => log("store", {}, error),
+      report: (error) => log("the connection to etcd broke; it is made again", {}, error),
       onGap: (why) => {
         log("the feed of changes has a gap", { why });
         onGap();

@@ -101,6 +101,7 @@ export class Membership implements Ownership {
       try {
         if (!this.#isValid) await this.join();
         if (this.#deps.roles.includes("schedule")) members = await this.#look(onMoved);
+        if (isAway) report("membership kept again", {});
         isAway = false;
       } catch (error) {
         // The first of several in a row.

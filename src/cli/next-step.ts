@@ -15,6 +15,23 @@ const accountField = (known: Known) =>
     : undefined;
 const client = (known: Known) => `${known.provider ?? "PROVIDER"} ${known.client ?? "NAME"}`;
 
+const UNREACHED = "Is kek.vault.address right, and Vault up? Valid tokens are served meanwhile.";
+const LOGIN =
+  "Vault refuses this sidecar's login: renew what kek.vault logs in with (token, secret id or role).";
+
+/** By the cause of KEK_UNAVAILABLE. */
+const KEK: Readonly<Record<string, string>> = {
+  sealed: "Unseal Vault (vault operator unseal). Valid tokens are served meanwhile.",
+  denied: "Give the sidecar's Vault role the policy deploy/vault/sidecar.hcl for this key.",
+  key_missing: "There is no such key: check kek.vault.mount and kek.vault.key, or restore the key.",
+  key_unfit: "The key has to be of type aes256-gcm96, not derived: name another one in kek.vault.key.",
+  login_refused: LOGIN,
+  login_unreadable: "The file that kek.vault logs in with cannot be read by the sidecar.",
+  timeout: UNREACHED,
+  unreachable: UNREACHED,
+  tls: "Vault's certificate is not trusted: check kek.vault.ca_file and the name in kek.vault.address.",
+};
+
 // Exhaustive on purpose: whoever adds a Reason says here what to do about it.
 const NEXT: Readonly<Record<Reason, (known: Known) => string>> = {
   ACCOUNT_NOT_FOUND: () => "See which there are: keyturn accounts list",
@@ -40,7 +57,7 @@ const NEXT: Readonly<Record<Reason, (known: Known) => string>> = {
     cause?.startsWith("state_directory") === true
       ? "Give this sidecar a directory of its own with state_dir, or stop the one that holds it."
       : "The sidecar's log says what is wrong with the store; then run the command again.",
-  KEK_UNAVAILABLE: () => "Check the key-encryption key's backend: keyturn keys status",
+  KEK_UNAVAILABLE: ({ cause = "" }) => KEK[cause] ?? "The sidecar's log says what is wrong with its backend.",
   SHUTTING_DOWN: () => "Run the command again when the sidecar is back.",
   PROVIDER_RATE_LIMITED: (known) => `Wait. What is in use: keyturn clients usage ${client(known)}`,
   CALLER_RATE_LIMITED: () => "Wait, then ask less often.",

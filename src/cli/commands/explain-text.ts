@@ -84,7 +84,8 @@ function clientFacts({ client, account }: Explanation, nowMs: number): readonly 
     return [["OAuth client", account?.client === "" ? "has none" : "nothing in the way"]];
   const until = both(client.cooldownUntil, nowMs);
   const cooldown = until === undefined ? "" : ` until ${until}`;
-  const failing = `${client.failingAccounts} accounts in a row failed${client.failingAccounts >= PROBING_FROM ? "; only probes are sent until one succeeds" : ""}`;
+  const accounts = client.failingAccounts === 1 ? "account" : "accounts";
+  const failing = `${client.failingAccounts} ${accounts} in a row failed${client.failingAccounts >= PROBING_FROM ? "; only probes are sent until one succeeds" : ""}`;
   const facts: readonly Fact[] = [
     ["client hold", client.onHold ? "on hold by an operator: nothing is refreshed" : undefined, "yellow"],
     ["client fault", client.fault === "" ? undefined : `the provider refuses it: ${client.fault}`, "red"],

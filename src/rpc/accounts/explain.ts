@@ -135,7 +135,8 @@ function reasonFor(snapshot: Snapshot, kept: readonly JournalEntry[], nowMs: num
 type Attempted = NonNullable<Snapshot["slot"]>["history"][number];
 
 function failing(failures: number, last: Attempted | undefined): Reason {
-  const how = last === undefined ? "" : ` (${[last.outcome, last.code].filter(Boolean).join(": ")})`;
+  const how =
+    last === undefined ? "" : ` (${[last.outcome, last.code ?? last.rule].filter(Boolean).join(": ")})`;
   const why =
     failures === 1 ? `The last refresh failed${how}.` : `The last ${failures} refreshes failed${how}.`;
   const next =

@@ -32,7 +32,8 @@ export declare type GetTokenRequest = Message<"keyturn.v1.GetTokenRequest"> & {
 
   /**
    * Validity the token must have left; absent or zero: 30 s, or a quarter of a shorter lifetime. One that the provider
-   * never gives costs one refresh per token, then the real expiry is returned. At most 24 hours.
+   * never gives costs one refresh per token, then the real expiry is returned; so is a shorter one, as long as it is
+   * valid, while no refresh can be made (provider, store or KEK away, a hold, a cool-down). At most 24 hours.
    *
    * @generated from field: google.protobuf.Duration min_validity = 3;
    */

@@ -96,6 +96,13 @@ describe("retiring a KEK version", () => {
     expect(retired).toEqual([1]);
   });
 
+  it("is refused by its number when there is none of it yet", async () => {
+    const { stage, keys, rewrap } = await rotated();
+    stage.sealer.kekVersion = 2;
+    await rewrap();
+    await expect(keys.retire(3)).rejects.toThrow("there is none of this number; the newest is 2");
+  });
+
   it("asks for no disk of an instance that stopped with an empty journal", async () => {
     const { stage, kek, rewrap, refusal } = await rotated(async () => true);
     const mark = new OwnJournalMark({ ...stage.world, instance: "left" }, kek, "pod-8");

@@ -14,6 +14,7 @@ import { recordClientFault, unmade } from "./client-fault.ts";
 import { requireClient, requireUsable } from "./connection-subjects.ts";
 import { coolingDown } from "./decide.ts";
 import { Draft } from "./draft.ts";
+import type { Exchanges } from "./exchanges.ts";
 import type { Gates, Ticket } from "./gate.ts";
 import type { Known } from "./known.ts";
 import { SEND_WITHIN_MS, STORE_PATIENCE_MS } from "./limits.ts";
@@ -73,22 +74,21 @@ export class Admission {
   readonly #known: Known;
   readonly #gates: Gates;
   readonly #caps: Caps;
-  readonly #gone: AbortSignal;
+  readonly #exchanges: Exchanges;
 
-  /** `gone` ends the waiting for the store. */
-  constructor(world: World, known: Known, gates: Gates, caps: Caps, gone: AbortSignal) {
+  constructor(world: World, known: Known, gates: Gates, caps: Caps, exchanges: Exchanges) {
     this.#world = world;
     this.#known = known;
     this.#gates = gates;
     this.#caps = caps;
-    this.#gone = gone;
+    this.#exchanges = exchanges;
   }
 
   /**
    * Takes a place when there is one, with whatever is `alongside`; `prepare` is called before, with room in sight, as
    * often as that takes. CLIENT_ON_HOLD, CLIENT_MISCONFIGURED, PROVIDER_UNAVAILABLE and PROVIDER_RATE_LIMITED at once
-   * while nobody asks this client's endpoint, the latter also when the caps leave no room in time: nothing has happened
-   * then.
+   * while nobody asks this client's endpoint, the latter also when the caps leave no room in time, and SHUTTING_DOWN:
+   * nothing has happened then.
    */
   async enter(
     applicant: Applicant,
@@ -114,8 +114,10 @@ export class Admission {
 
   async #turn({ entered }: Ticket, account: Account, untilMs: number): Promise<void> {
     const { clock } = this.#world;
+    const { stopping } = this.#exchanges;
     const here = new AbortController();
-    const late = clock.sleep(Math.max(0, untilMs - clock.boot()), here.signal).then(
+    const signal = AbortSignal.any([here.signal, stopping]);
+    const late = clock.sleep(Math.max(0, untilMs - clock.boot()), signal).then(
       () => {
         throw noRoom(account);
       },
@@ -123,6 +125,7 @@ export class Admission {
     );
     try {
       await Promise.race([entered, late]);
+      stopping.throwIfAborted();
     } finally {
       here.abort();
     }
@@ -158,6 +161,8 @@ export class Admission {
       const probe = isProbing(breakerOf(snapshot));
       const draft = takingDraft(snapshot, room, probe, { attemptId, instance, nowMs: clock.now() });
       alongside.add(draft);
+      // What is taken from here on is sent, or given back before the store goes.
+      this.#exchanges.stopping.throwIfAborted();
       const result = await settle(this.#world, draft.done(newId(), reads), takenAtMs + STORE_PATIENCE_MS);
       if (!result.applied) return undefined;
       this.#caps.taken(snapshot.client, room, takenAtMs);
@@ -175,7 +180,7 @@ export class Admission {
   /** Gives the place back, and writes down what the exchange says of the client, however long the store is away. */
   leave(admitted: Admitted, ending: Ending): Promise<void> {
     admitted.ticket.leave();
-    return patiently(this.#world.clock, this.#gone, () => this.#leave(admitted, ending));
+    return patiently(this.#world.clock, this.#exchanges.gone, () => this.#leave(admitted, ending));
   }
 
   async #leave(admitted: Admitted, ending: Ending): Promise<void> {

@@ -18,11 +18,11 @@ const GO_ON_FOR_MS = 3_600_000;
 const FIRST_PAUSE_MS = 1_000;
 const MAX_PAUSE_MS = 300_000;
 
-/** A place that was taken as the state was spent, and the room for the answers. */
-export interface Begun {
+/** What a code is sent by. */
+export interface Beginning {
   readonly spending: Spending;
-  readonly admitted: Admitted;
-  readonly rooms: Rooms;
+  /** Boot clock: how long its turn is waited for. */
+  readonly untilBootMs: number;
   /** The provider took the code and has failed since: it is asked again from then on. */
   readonly onUnfinished: (fault: KeyturnError) => void;
 }
@@ -57,15 +57,38 @@ export class CodeExchanges {
   }
 
   /** The whole of it. Errors say `authorization` = `open` when nothing has left, so that the redirect is still good. */
-  async begin(redeeming: Redeeming, begun: Begun, actor: Actor): Promise<Account> {
-    const redeemed = await this.#firstPass(redeeming, begun);
+  async begin(
+    asked: Redeeming,
+    { spending, untilBootMs, onUnfinished }: Beginning,
+    actor: Actor,
+  ): Promise<Account> {
+    const { world, admission, redemption } = this.#parts;
+    const { attemptId, generation, context } = asked;
+    const { account } = context;
+    const steps = world.consents.steps(account.provider);
+    const rooms = new Rooms();
+    const prepare = () => redemption.prepare(rooms, { account, attemptId, generation, from: 0, steps });
+    let admitted: Admitted;
+    try {
+      admitted = await admission.enter({ account, attemptId, actor, untilBootMs }, prepare, spending);
+    } catch (error) {
+      rooms.discard();
+      throw stillOpen(error);
+    }
+    const redeeming = { ...asked, context: { ...context, client: admitted.client } };
+    const redeemed = await this.#firstPass(redeeming, spending, admitted, rooms);
     const progress = await this.#progress(redeeming, redeemed, actor);
     if (progress.kind !== "unfinished") return ended(progress);
-    begun.onUnfinished(progress.fault);
+    onUnfinished(progress.fault);
     return this.goOn(progress.redeeming, progress.fault, actor);
   }
 
-  async #firstPass(redeeming: Redeeming, { spending, admitted, rooms }: Begun): Promise<Redeemed> {
+  async #firstPass(
+    redeeming: Redeeming,
+    spending: Spending,
+    admitted: Admitted,
+    rooms: Rooms,
+  ): Promise<Redeemed> {
     const { world, admission, redemption, exchanges } = this.#parts;
     let redeemed: Redeemed;
     try {

@@ -1,7 +1,7 @@
 import { invalid, KeyturnError, withMetadata } from "../errors.ts";
 import { type Account, DEFAULT_SLOT } from "./account.ts";
 import type { Accounts } from "./accounts.ts";
-import type { Admission, Admitted } from "./admission.ts";
+import type { Admission } from "./admission.ts";
 import {
   AUTHORIZATION_TTL_MS,
   Authorizations,
@@ -10,7 +10,7 @@ import {
   stateInvalid,
 } from "./authorizations.ts";
 import { requireCallbackOf, stateOf } from "./callback-url.ts";
-import { type Begun, CodeExchanges, generationOf, stillOpen } from "./code-exchanges.ts";
+import { CodeExchanges, generationOf, stillOpen } from "./code-exchanges.ts";
 import { ConnectedWriter } from "./connected.ts";
 import { replyFault, unfinishedFault } from "./connection-faults.ts";
 import { ConnectionReplay } from "./connection-replay.ts";
@@ -23,7 +23,7 @@ import type { Known } from "./known.ts";
 import { STORE_PATIENCE_MS } from "./limits.ts";
 import { Minting } from "./minting.ts";
 import { key } from "./records.ts";
-import { type Redeeming, Redemption, Rooms } from "./redemption.ts";
+import { type Redeeming, Redemption } from "./redemption.ts";
 import type { Actor } from "./sealing.ts";
 import { Secret } from "./secret.ts";
 import { SecretConnections, type WantedWithSecret } from "./secret-connections.ts";
@@ -69,9 +69,7 @@ export class Connections {
   readonly #exchanges: Exchanges;
   readonly #accounts: Accounts;
   readonly #authorizations: Authorizations;
-  readonly #admission: Admission;
   readonly #subjects: ConnectionSubjects;
-  readonly #redemption: Redemption;
   readonly #codes: CodeExchanges;
   readonly #consented: ConsentedConnections;
   readonly #secrets: SecretConnections;
@@ -81,11 +79,10 @@ export class Connections {
     this.#world = world;
     this.#exchanges = exchanges;
     this.#accounts = accounts;
-    this.#admission = admission;
     this.#authorizations = new Authorizations(world);
     this.#subjects = new ConnectionSubjects(world);
-    this.#redemption = new Redemption(world, () => exchanges.isStopping);
-    const [authorizations, redemption, subjects] = [this.#authorizations, this.#redemption, this.#subjects];
+    const [authorizations, subjects] = [this.#authorizations, this.#subjects];
+    const redemption = new Redemption(world, () => exchanges.isStopping);
     const writer = new ConnectedWriter(world, known);
     const codes = new CodeExchanges({ world, admission, redemption, writer, exchanges });
     const minting = new Minting(world, admission);
@@ -193,31 +190,21 @@ export class Connections {
       throw stillOpen(
         new KeyturnError("SHUTTING_DOWN", "This sidecar is shutting down.", { retryAfterMs: 1_000 }),
       );
-    if (reply.kind === "consented")
-      return this.#consented.connect(found, reply.fields, actor, who.untilBootMs);
-    const attemptId = this.#world.newId();
-    const generation = generationOf(account);
-    const steps = this.#world.consents.steps(account.provider);
-    const { redirectUri, scopes, allowIdentityChange } = intent;
-    const rooms = new Rooms();
-    const prepare = () => this.#redemption.prepare(rooms, { account, attemptId, generation, from: 0, steps });
-    const applicant = { account, attemptId, actor, untilBootMs: who.untilBootMs };
-    const spending = this.#authorizations.spending(found);
-    let admitted: Admitted;
-    try {
-      admitted = await this.#admission.enter(applicant, prepare, spending);
-    } catch (error) {
-      rooms.discard();
-      throw stillOpen(error);
+    if (reply.kind === "consented") {
+      const { fields: brought } = reply;
+      return this.#exchanges.track(this.#world.newId(), () =>
+        this.#consented.connect(found, brought, actor, who.untilBootMs),
+      );
     }
+    const { redirectUri, scopes, allowIdentityChange } = intent;
     const redeeming: Redeeming = {
-      attemptId,
-      generation,
+      attemptId: this.#world.newId(),
+      generation: generationOf(account),
       context: {
         account: { ...account, fields: { ...fields, ...reply.fields } },
         slot: DEFAULT_SLOT,
         credential: { kind: "unminted" },
-        client: admitted.client,
+        client: undefined,
       },
       code: { code: reply.code, redirectUri, codeVerifier: secretOf(intent.verifier), state: state.reveal() },
       note: {
@@ -230,18 +217,14 @@ export class Connections {
       kept: 0,
       isResumed: false,
     };
-    return this.#exchanged(redeeming, { spending, admitted, rooms }, who.untilBootMs, actor);
+    return this.#exchanged(redeeming, found, who.untilBootMs, actor);
   }
 
-  /** From here on no caller's deadline ends it, and one whose provider fails half-way outlives its caller. */
-  async #exchanged(
-    redeeming: Redeeming,
-    begun: Omit<Begun, "onUnfinished">,
-    untilBootMs: number,
-    actor: Actor,
-  ): Promise<Account> {
+  /** No caller's deadline ends what has been sent, and one whose provider fails half-way outlives its caller. */
+  async #exchanged(redeeming: Redeeming, found: Found, untilBootMs: number, actor: Actor): Promise<Account> {
     const { clock, report } = this.#world;
     const { attemptId, context } = redeeming;
+    const spending = this.#authorizations.spending(found);
     const late = Promise.withResolvers<never>();
     const done = new AbortController();
     const onUnfinished = (fault: KeyturnError) => {
@@ -250,7 +233,7 @@ export class Connections {
       void clock.sleep(Math.max(0, waitMs), done.signal).then(giveUp, () => undefined);
     };
     const work = this.#exchanges
-      .track(attemptId, () => this.#codes.begin(redeeming, { ...begun, onUnfinished }, actor))
+      .track(attemptId, () => this.#codes.begin(redeeming, { spending, untilBootMs, onUnfinished }, actor))
       .finally(() => done.abort());
     try {
       return await Promise.race([work, late.promise]);

@@ -444,5 +444,5 @@ export class Exchanges {
 }
 
 function shuttingDown(): KeyturnError {
-  return new KeyturnError("SHUTTING_DOWN", "This sidecar is shutting down.");
+  return new KeyturnError("SHUTTING_DOWN", "This sidecar is shutting down.", { retryAfterMs: 1_000 });
 }

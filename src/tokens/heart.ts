@@ -51,7 +51,7 @@ export class Heart {
     this.#exchanges = new Exchanges(world, known);
     const caps = new Caps(world, known);
     const refresher = new Refresher(world, known, gates, caps, this.#exchanges);
-    const admission = new Admission(world, known, gates, caps, this.#exchanges.gone);
+    const admission = new Admission(world, known, gates, caps, this.#exchanges);
     const verifier = new Verifier(world, known);
     this.broker = new Broker(world, known, refresher, verifier);
     this.scheduler = new Scheduler(world, known, gates, this.broker, ownership);

@@ -194,6 +194,21 @@ describe("the exchange of a code", () => {
     expect(await outcome(stage, complete(stage, other))).toBe("AUTHORIZATION_STATE_INVALID unknown");
   });
 
+  it("that waits for its turn when the sidecar stops is not begun, and its redirect stays good", async () => {
+    const stage = await Stage.open({ caps: { budget: { requests: 1, perMs: MINUTE_MS } } });
+    const all = await started(stage, 2);
+    expect(await outcome(stage, complete(stage, of(all, 0)))).toBe("ok");
+    const waiting = openness(complete(stage, of(all, 1)));
+    await stage.pass(SECOND_MS);
+    expect(await stage.within(SECOND_MS, stage.heart.stop(25 * SECOND_MS))).toEqual([]);
+    expect(await stage.within(SECOND_MS, waiting)).toBe("SHUTTING_DOWN open 1000");
+    stage.kill();
+    stage.revive();
+    await stage.start();
+    await stage.pass(MINUTE_MS + 5 * SECOND_MS);
+    expect(await outcome(stage, complete(stage, of(all, 1)))).toBe("ok");
+  });
+
   it("of which something may have left is never sent again", async () => {
     const stage = await Stage.open();
     const one = await start(stage);

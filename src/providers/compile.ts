@@ -115,22 +115,31 @@ function declareFields(compiler: Compiler, file: ProviderFile): void {
   for (const [name, field] of Object.entries(file.account_fields ?? {})) {
     compiler.field(["account_fields", name], name, field, "dns_label");
   }
-  for (const [name, field] of Object.entries(file.callback_fields ?? {})) {
-    const isGivenToo = Object.hasOwn(file.account_fields ?? {}, name);
-    if (!isGivenToo) compiler.field(["callback_fields", name], name, field, "any_text");
-    else if (field.pattern !== undefined || field.allowed_suffixes !== undefined)
-      compiler.fault(["callback_fields", name], "no pattern or suffixes of its own: account_fields has them");
-  }
-  for (const [n, { fields = {} }] of (file.after_connect ?? []).entries()) {
+  const { account_fields: given = {}, callback_fields: brought = {} } = file;
+  for (const [name, field] of Object.entries(brought))
+    laterField(compiler, ["callback_fields", name], name, field, [given]);
+  for (const [n, { fields = {} }] of (file.after_connect ?? []).entries())
     for (const [name, field] of Object.entries(fields))
-      compiler.field(["after_connect", n, "fields", name], name, field, "any_text");
-  }
+      laterField(compiler, ["after_connect", n, "fields", name], name, field, [given, brought]);
   for (const { at, response } of responsesOf(file)) {
     for (const [name, field] of Object.entries(response?.fields ?? {})) {
       const { value: _, ...constraint } = typeof field === "string" ? { value: field } : field;
       compiler.answerField([...at, "fields", name], name, constraint);
     }
   }
+}
+
+/** One that is known by then looks as it was declared first. */
+function laterField(
+  compiler: Compiler,
+  path: Path,
+  name: string,
+  field: { readonly pattern?: string | undefined; readonly allowed_suffixes?: readonly string[] | undefined },
+  earlier: readonly object[],
+): void {
+  if (!earlier.some((fields) => Object.hasOwn(fields, name))) compiler.field(path, name, field, "any_text");
+  else if (field.pattern !== undefined || field.allowed_suffixes !== undefined)
+    compiler.fault(path, "no pattern or suffixes of its own: it is declared further up");
 }
 
 function afterConnect(

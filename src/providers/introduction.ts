@@ -78,7 +78,12 @@ function fieldsOf(
     const [one] = chosen;
     if (one === undefined && choices.length === 0) return { kind: "failed", cause: `no_${name}` };
     if (one === undefined || chosen.length > 1)
-      return { kind: "choice", field: name, choices: choices.slice(0, MAX_CHOICES) };
+      return {
+        kind: "choice",
+        field: name,
+        isForeign: one === undefined,
+        choices: choices.slice(0, MAX_CHOICES),
+      };
     fields.push([name, one.value]);
   }
   return { fields: Object.fromEntries(fields) };

@@ -167,7 +167,7 @@ export const afterConnect = z.strictObject({
       z.strictObject({
         value: expression.meta({
           description:
-            "A text or number; or, where several may match, a list of them or of {value, title}: the account field of this name then chooses.",
+            "A text or number; or, where several may match, a list of them or of {value, title}: the account or callback field of this name then chooses, and has to be among them.",
         }),
         title: z.string().max(200).optional(),
         ...constraint,

@@ -102,10 +102,8 @@ export function introductionFault(
 ): KeyturnError {
   if (said.kind === "failed") return unavailable(about(account), `after_connect_${said.cause}`);
   const choices = said.choices.map(({ value, title }) => (title === "" ? value : `${value} (${title})`));
-  return invalid(
-    `fields.${said.field}`,
-    `several match; start again with one of them: ${choices.join(", ")}`,
-  );
+  const what = said.isForeign ? "not one of the customer's own" : "several match";
+  return invalid(`fields.${said.field}`, `${what}; start again with one of them: ${choices.join(", ")}`);
 }
 
 function about(account: Account): Readonly<Record<string, string>> {

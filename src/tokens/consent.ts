@@ -86,6 +86,8 @@ export type Introduction =
   | {
       readonly kind: "choice";
       readonly field: string;
+      /** The account's is none of them. */
+      readonly isForeign?: boolean;
       readonly choices: readonly { readonly value: string; readonly title: string }[];
     }
   | { readonly kind: "failed"; readonly cause: string };

@@ -143,7 +143,7 @@ describe("arbitrary answers", () => {
       ),
       { numRuns: 2_000 },
     );
-  });
+  }, 60_000);
 });
 
 /** The shipped files, and those that the tests bring for what no shipped one needs. */

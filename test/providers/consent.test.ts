@@ -238,9 +238,17 @@ authorization: { format: bearer }`;
     expect(said(server, {})).toMatchObject({ kind: "invalid", cause: "callback_field" });
   });
 
+  it("may be proven after the connection, by the rule that it was declared with", () => {
+    const proven = `${file(", overrides: true")}
+after_connect: [{ url: "https://api.acme.example/homes", fields: { home: { value: body.homes } } }]`;
+    expect(providerOf(proven).afterConnect[0]?.fields[0]?.[0]).toBe("home");
+    const looser = proven.replace("value: body.homes", 'value: body.homes, pattern: "^.*$"');
+    expect(() => providerOf(looser)).toThrow(/after_connect.*home.*declared further up/);
+  });
+
   it("is not looser on the redirect than at the start", () => {
     expect(() => providerOf(file(', pattern: "^.*$"'))).toThrow(
-      /callback_fields.home: .*account_fields has them/,
+      /callback_fields.home: .*declared further up/,
     );
   });
 });

@@ -143,6 +143,7 @@ allowed_hosts: [auth.acme.example, api.acme.example]`;
     expect(await consents.introduce(connected())).toEqual({
       kind: "choice",
       field: "site",
+      isForeign: false,
       choices: [
         { value: "s1", title: "Site s1" },
         { value: "s2", title: "Site s2" },
@@ -154,6 +155,11 @@ allowed_hosts: [auth.acme.example, api.acme.example]`;
         fields: { site: "s2" },
       });
     }
+    const foreign = consentsOf(oauthFile(SITES), sites("s1", "s2"));
+    expect(await foreign.consents.introduce(connected({ site: "s3" }))).toMatchObject({
+      kind: "choice",
+      isForeign: true,
+    });
   });
 
   it.each([

@@ -343,6 +343,11 @@ describe("what is asked after a connection", () => {
     );
     expect(stage.account("a").slots).toEqual({});
     expect(await stage.journal.entries()).toEqual([]);
+    stage.consents.introduction = { kind: "choice", field: "site", isForeign: true, choices };
+    await expect(stage.within(MINUTE_MS, complete(stage, await start(stage)))).rejects.toThrow(
+      "fields.site: not one of the customer's own; start again with one of them: 1 (North), 2",
+    );
+    expect(stage.account("a").slots).toEqual({});
   });
 });
 

@@ -8,10 +8,10 @@ const again = "Run the same command again; nothing was changed.";
 const explain = (known: Known) => `keyturn accounts explain ${known.account_id ?? "ACCOUNT"}`;
 const connect = (known: Known) =>
   `keyturn connect ${known.provider ?? "PROVIDER"} --account ${known.account_id ?? "ACCOUNT"}`;
-/** Of a field of the account that is missing or not as the provider's file has it. */
+/** Of a field of the account that is missing, unknown, or not as the provider's file has it. */
 const accountField = (known: Known) =>
   known.field?.startsWith("fields.") === true
-    ? `Give it with --field ${known.field.slice("fields.".length)}=VALUE; what it is: keyturn providers show ${known.provider ?? "PROVIDER"}`
+    ? `Give it as --field NAME=VALUE; which there are, and what they are: keyturn providers show ${known.provider ?? "PROVIDER"}`
     : undefined;
 const client = (known: Known) => `${known.provider ?? "PROVIDER"} ${known.client ?? "NAME"}`;
 

@@ -73,6 +73,9 @@ export const accountField = z.strictObject({
   description: z.string().max(2000).optional(),
   example: z.string().max(200).optional(),
   default: z.string().max(200).optional(),
+  required: z.boolean().optional().meta({
+    description: "false: an account can be without it; only what names it needs it. Default: true.",
+  }),
   ...constraint,
 });
 

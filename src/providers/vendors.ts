@@ -5,6 +5,7 @@ import { interpretExchange } from "./interpret.ts";
 import { type Catalogue, providerIn } from "./load.ts";
 import type { Provider, TokenPlan } from "./provider.ts";
 import { revokeAccessToken, revokeGrant } from "./revocation.ts";
+import type { ProviderFile } from "./schema.ts";
 import type { Send } from "./send.ts";
 import { verifyCredential } from "./verification.ts";
 
@@ -91,11 +92,15 @@ function rulesOf(provider: Provider, slot: string | undefined): RefreshRules {
     clientFields: provider.clientFields,
     fields: [...provider.fields].map(([name, rule]) => ({
       name,
-      needed: provider.file.account_fields?.[name] !== undefined && rule.default === undefined,
+      needed: isNeeded(provider.file.account_fields?.[name]),
       expected: rule.expected,
       accepts: (value) => rule.accepts(value),
     })),
   };
+}
+
+function isNeeded(field: NonNullable<ProviderFile["account_fields"]>[string] | undefined): boolean {
+  return field !== undefined && field.default === undefined && field.required !== false;
 }
 
 /** The customer's field that holds a private key, not a secret shared with the provider. */

@@ -1,5 +1,6 @@
 import { invalid, KeyturnError } from "../errors.ts";
 import { type Account, requireAccountId } from "./account.ts";
+import { checkFields } from "./account-fields.ts";
 import { checkLabels } from "./accounts.ts";
 import { openClient } from "./opening.ts";
 import { type ClientSecrets, key, type OAuthClient } from "./records.ts";
@@ -59,10 +60,12 @@ export class ConnectionSubjects {
     const account = entry === undefined ? this.#newAccount(wanted) : entry.value;
     permit(account);
     if (entry !== undefined) requireSame(wanted, account);
-    if (this.#world.vendors.rules(account.provider) === undefined)
+    const rules = this.#world.vendors.rules(account.provider);
+    if (rules === undefined)
       throw new KeyturnError("PROVIDER_NOT_FOUND", "There is no provider file of this name.", {
         metadata: { provider: account.provider },
       });
+    checkFields(rules.fields, wanted.fields, false);
     return { account, entry, client: await this.client(account) };
   }
 

@@ -111,7 +111,8 @@ describe("keyturn connect", () => {
     const { sockets } = await terminal();
     const { exit, stderr } = await run(["connect", ...SIMULATOR, "--no-browser"], { sockets });
     expect(exit).toBe(2);
-    expect(stderr).toContain("next: Give it with --field port=VALUE; what it is: keyturn providers show");
+    expect(stderr).toContain("next: Give it as --field NAME=VALUE; which there are");
+    expect(stderr).toContain("fields.port: this provider needs it");
   });
 
   it("gives up on Ctrl-C", async () => {

@@ -237,6 +237,7 @@ describe("a customer's consent", () => {
     expect(await auditOf(here, "st")).toEqual(["StartAuthorization INVALID_REQUEST return_url"]);
     expect(await faultOf(data.call(getToken, { accountId: "st" }))).toBe("ACCOUNT_NOT_FOUND");
     expect(await ask({ redirectUri: REDIRECT })).toBe("INVALID_REQUEST");
+    expect(await ask({ redirectUri: REDIRECT, fields: { prot: "8080" } })).toBe("INVALID_REQUEST");
     expect(await ask({ redirectUri: REDIRECT, client: "none" })).toBe("CLIENT_NOT_FOUND");
     expect(await ask({ redirectUri: REDIRECT, provider: "none" })).toBe("PROVIDER_NOT_FOUND");
     await data.call(completeAuthorization, await start("acme"));

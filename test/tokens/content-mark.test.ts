@@ -151,7 +151,10 @@ describe("the mark that tells a repeated creation from another one", () => {
     await create(stage, withPassword("acme", "1234"));
     const kek = {
       id: "fake:/",
-      versions: async () => ({ newest: stage.sealer.kekVersion, versions: [] }),
+      versions: async () => ({
+        newest: stage.sealer.kekVersion,
+        versions: [{ version: 1, createdAtMs: undefined, state: "retiring" as const }],
+      }),
       rotate: async () => 2,
       retire: async () => undefined,
     };

@@ -59,7 +59,7 @@ function clientValues(
     if (secret !== undefined) return [name, secret.reveal()] as const;
     throw new KeyturnError(
       "CLIENT_MISCONFIGURED",
-      `The OAuth client has no ${name}, which calls of this provider's API carry; give it one: keyturn clients put ${provider} ${client?.record.name ?? "NAME"} --secret-file ${name}=PATH`,
+      `The OAuth client has no ${name}, which calls of this provider's API carry; give it one: keyturn clients put ${provider} ${client?.record.name ?? "NAME"} --client-id ID --secret-file ${name}=PATH`,
       { metadata: { provider, client: client?.record.name ?? "", cause: "secret_field_missing" } },
     );
   });

@@ -12,6 +12,8 @@ import { OWN_WORK, type World } from "./world.ts";
 
 /** With all places taken it is looked again this much later: callers' refreshes give theirs back without a word. */
 const FULL_AGAIN_MS = 1_000;
+/** Pauses end so far apart that one scheduler's probe is known to the others before they would send theirs. */
+const APART_MS = 3_000;
 /** No timer is longer, so that a jump of the clock or a suspend is noticed. */
 const MAX_SLEEP_MS = 60_000;
 const MIN_SLEEP_MS = 50;
@@ -28,6 +30,9 @@ interface ClientAgenda {
   readonly agenda: Agenda;
   /** Boot clock: nothing of this client is started before. */
   pausedUntilBootMs: number;
+  /** Something was in the way: one goes ahead, and the others follow when it has got through. */
+  isProbing: boolean;
+  underway: number;
   leadMs: number;
   leadAtBootMs: number;
 }
@@ -80,7 +85,10 @@ export class Scheduler {
       if (event.client === "") return;
       const client = { provider: event.provider, client: event.client };
       const entry = this.#clients.get(clientKeyText(client));
-      if (entry !== undefined) entry.pausedUntilBootMs = 0;
+      if (entry !== undefined) {
+        entry.pausedUntilBootMs = 0;
+        entry.isProbing = false;
+      }
       this.#gates.open(client);
       this.#wake();
       return;
@@ -140,7 +148,15 @@ export class Scheduler {
     const text = clientKeyText(client);
     let entry = this.#clients.get(text);
     if (entry === undefined) {
-      entry = { client, agenda: new Agenda(), pausedUntilBootMs: 0, leadMs: 0, leadAtBootMs: 0 };
+      entry = {
+        client,
+        agenda: new Agenda(),
+        pausedUntilBootMs: 0,
+        isProbing: false,
+        underway: 0,
+        leadMs: 0,
+        leadAtBootMs: 0,
+      };
       this.#clients.set(text, entry);
     }
     return entry;
@@ -170,6 +186,7 @@ export class Scheduler {
     const nowMs = this.#world.clock.now();
     const untilMs = nowMs + this.#lead(entry);
     let free = this.#gates.free(entry.client, this.#places(entry.client));
+    if (entry.isProbing) free = Math.min(free, 1 - entry.underway);
     for (; free > 0; free -= 1) {
       const due = entry.agenda.take(untilMs);
       if (due === undefined) break;
@@ -179,7 +196,7 @@ export class Scheduler {
     const next = entry.agenda.peek();
     if (next === undefined) return MAX_SLEEP_MS;
     const dueInMs = next.dueAtMs - untilMs;
-    return free === 0 ? Math.max(dueInMs, FULL_AGAIN_MS) : dueInMs;
+    return free <= 0 ? Math.max(dueInMs, FULL_AGAIN_MS) : dueInMs;
   }
 
   /** The part of a client's places that this schedule plans with: wanting more would only send the others away. */
@@ -198,10 +215,12 @@ export class Scheduler {
     const name = `${due.accountId}/${due.slot}`;
     if (this.#underway.has(name)) return;
     this.#underway.add(name);
+    entry.underway += 1;
     const key = { accountId: due.accountId, slot: due.slot };
     const ask = { key, minValidityMs: 0, rejected: undefined, trigger: "proactive", dueUntilMs } as const;
     const error = await this.#broker.refresh(ask, OWN_WORK).catch((failure: unknown) => failure);
     this.#underway.delete(name);
+    entry.underway -= 1;
     if (
       isReason(
         error,
@@ -211,9 +230,11 @@ export class Scheduler {
         "CLIENT_MISCONFIGURED",
       )
     ) {
-      const forMs = Math.min(error.retryAfterMs ?? MAX_SLEEP_MS, MAX_SLEEP_MS);
+      const forMs =
+        Math.min(error.retryAfterMs ?? MAX_SLEEP_MS, MAX_SLEEP_MS) + APART_MS * this.#world.random();
       entry.pausedUntilBootMs = Math.max(entry.pausedUntilBootMs, this.#world.clock.boot() + forMs);
-    }
+      entry.isProbing = true;
+    } else if (error === undefined) entry.isProbing = false;
     // What the records say now; without word of a new date it is looked at again before long.
     const state = this.#known.account(due.accountId)?.slots[due.slot];
     const nextAtMs = state?.state === "active" ? state.nextRefreshAtMs : undefined;

@@ -284,6 +284,31 @@ describe("the callback listener", () => {
     expect([page.status, page.body]).toEqual([200, expect.stringContaining("Connected.")]);
   });
 
+  it("keeps the browser while its redirect is still good, and reloading the page connects", async () => {
+    const here = await listening();
+    const throttled = { kind: "rate_limit", dialect: "retry_after_seconds", endpoint: "token" } as const;
+    here.simulator.faults.add({ ...throttled, times: 1, retryAfterMs: 2_000 });
+    const cookie = (of: { browserBinding: string }) => ({ cookie: `keyturn_binding=${of.browserBinding}` });
+    const [first, second] = [
+      await here.begin({ returnUrl: RETURN }),
+      await here.begin({ returnUrl: RETURN }),
+    ];
+    const spent = await getOver(first.callbackUrl, cookie(first));
+    expect(spent.headers.location).toBe(
+      `${RETURN}&account_id=acme&status=failed&reason=PROVIDER_RATE_LIMITED`,
+    );
+    const open = await getOver(second.callbackUrl, cookie(second));
+    expect([open.status, open.body]).toEqual([
+      503,
+      expect.stringContaining("Reload this page to try again."),
+    ]);
+    expect(Number(open.headers["retry-after"])).toBeLessThanOrEqual(2);
+    const reload = () => getOver(second.callbackUrl, cookie(second));
+    await expect
+      .poll(async () => (await reload()).headers.location, { timeout: 10_000, interval: 500 })
+      .toBe(`${RETURN}&account_id=acme&status=connected`);
+  });
+
   it("is known by its public address behind the app's proxy", async () => {
     const port = String(await freePort());
     const publicUrl = "https://app.example/oauth/cb";

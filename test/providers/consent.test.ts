@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { consentReply } from "../../src/providers/consent-reply.ts";
 import { consentUrl } from "../../src/providers/consent-url.ts";
@@ -252,3 +253,34 @@ after_connect: [{ url: "https://api.acme.example/homes", fields: { home: { value
     );
   });
 });
+
+it("reads whatever redirect as one of four replies, for every shipped file, and repeats no secret", () => {
+  const planted = "planted-5ecret/+=%41";
+  const text = fc.oneof(
+    fc.string(),
+    fc.constantFrom(planted, "True", "install", "https://evil.example", "1"),
+  );
+  const name = fc.oneof(
+    fc.string(),
+    fc.constantFrom("code", "state", "error", "error_description", "iss", "tenant", "admin_consent"),
+    fc.constantFrom("accounts-server", "installation_id", "setup_action", "realmId", "merchant_id"),
+  );
+  const providers = SHIPPED_NAMES.map(shipped).filter(({ consent }) => consent !== undefined);
+  const kinds = ["code", "consented", "refused", "invalid"];
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...providers),
+      fc.array(fc.tuple(name, text), { maxLength: 8 }),
+      (provider, pairs) => {
+        const query = new URLSearchParams(pairs.map(([key, value]): [string, string] => [key, value]));
+        const said = consentReply(provider, query, { fields: {}, given: {}, secrets: [planted] });
+        expect(kinds).toContain(said.kind);
+        if (said.kind === "refused") expect(`${said.code} ${said.message}`).not.toContain(planted);
+        const fields = said.kind === "code" || said.kind === "consented" ? said.fields : {};
+        for (const [field, value] of Object.entries(fields))
+          expect(provider.fields.get(field)?.accepts(value)).toBe(true);
+      },
+    ),
+    { numRuns: 2_000 },
+  );
+}, 60_000);

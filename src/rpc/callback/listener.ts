@@ -126,15 +126,19 @@ function bindingOf({ headers }: IncomingMessage): Secret {
 /** The browser goes back where a started authorization says; to nowhere for one that cannot be told to be its own. */
 function failed(deps: CallbackDeps, response: ServerResponse, fault: KeyturnError, error: unknown): void {
   if (fault.reason === "INTERNAL_ERROR") deps.world.report("callback failed", {}, error);
-  const { return_url: returnUrl = "", account_id: accountId = "" } = fault.metadata;
+  const { return_url: returnUrl = "", account_id: accountId = "", authorization } = fault.metadata;
   const isDenied = fault.reason === "AUTHORIZATION_DENIED";
-  if (returnUrl !== "") {
-    const status = isDenied ? "denied" : "failed";
+  // The browser still has what this address brought, so reloading it soon is trying again.
+  const { retryAfterMs } = fault;
+  const isOpen = authorization === "open" && retryAfterMs !== undefined;
+  if (returnUrl !== "" && !isOpen) {
+    const status = isDenied ? "denied" : authorization === "continues" ? "pending" : "failed";
     redirect(response, returnUrl, { account_id: accountId, status, reason: fault.reason });
     return;
   }
-  const status = fault.reason === "AUTHORIZATION_STATE_INVALID" ? 400 : isDenied ? 403 : 502;
-  callbackPage(response, status, fault.message);
+  const status = fault.reason === "AUTHORIZATION_STATE_INVALID" ? 400 : isDenied ? 403 : isOpen ? 503 : 502;
+  if (isOpen) response.setHeader("retry-after", String(Math.max(1, Math.ceil(retryAfterMs / 1_000))));
+  callbackPage(response, status, isOpen ? `${fault.message} Reload this page to try again.` : fault.message);
 }
 
 function redirect(response: ServerResponse, to: string, query: Readonly<Record<string, string>>): void {

@@ -341,7 +341,8 @@ export declare const DisconnectResponseSchema: GenMessage<DisconnectResponse>;
  * authorization_url; the provider redirects it to redirect_uri; whoever serves that gives the URL and the session's
  * browser_binding to CompleteAuthorization. Where the sidecar's own callback listener is the redirect_uri, the app sets
  * browser_binding as the cookie `keyturn_binding` (HttpOnly, SameSite=Lax) for its host instead, and gets the browser back
- * at return_url with `account_id` and `status` (connected, denied or failed) in the query.
+ * at return_url with `account_id` and `status` (connected, denied, failed, or pending while the provider is asked on) in the
+ * query. While the redirect is still good and only to be waited for, it stays there instead and may be reloaded.
  *
  * Every call is audited, refused ones too. What is refused stores nothing.
  *

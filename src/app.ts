@@ -242,6 +242,7 @@ export async function startSidecar({
       instance,
       reload: () => {
         catalogue = readProviders();
+        beating.filesChanged();
         log("provider files read again", { count: catalogue.names.length });
       },
       stop: () =>

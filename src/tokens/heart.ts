@@ -123,6 +123,11 @@ export class Heart {
     await this.#load(undefined);
   }
 
+  /** The provider files were read again: what was made by the old ones is made anew. */
+  filesChanged(): void {
+    this.#known.forgetAnswers();
+  }
+
   /** Nothing new is sent; what is on its way has `limitMs` to be written down. Returns the attempts left open. */
   async stop(limitMs: number): Promise<readonly string[]> {
     this.#stopped.abort();

@@ -170,6 +170,11 @@ export class Known {
     this.#clients.clear();
   }
 
+  /** The provider files are others now, which is how answers are made. */
+  forgetAnswers(): void {
+    for (const { answers } of this.#accounts.values()) answers.clear();
+  }
+
   forgetAccount(id: string): void {
     this.#accounts.delete(id);
   }

@@ -180,6 +180,8 @@ export interface Scene {
     id: string,
     grant?: GrantOptions,
   ): Promise<{ readonly refreshToken: string; readonly accessToken: string }>;
+  /** Reads the provider files again, as SIGHUP has it. */
+  reload(): void;
   /** Ends the sidecar alone. */
   end(): Promise<void>;
   stop(): Promise<void>;
@@ -238,6 +240,7 @@ export async function scene(options: Partial<SimulatorOptions> & SceneOptions = 
     stateDir,
     logs,
     targets: sidecar,
+    reload: () => sidecar.reload(),
     connect: (id, grant) => connectAccount(admin, simulator, id, grant, as),
     end,
     stop,

@@ -51,6 +51,8 @@ export interface SidecarOptions {
   readonly shippedProviders: string;
   /** The store was restored from a copy: refreshes of what may be spent wait until an operator accepts. */
   readonly afterRestore?: boolean;
+  /** Ends a start that still waits for a neighbour: it rejects then, and nothing is left open. */
+  readonly signal?: AbortSignal;
   /** Stands between the heart and its neighbours, for those who want to see it fail; as it is when absent. */
   readonly around?: (world: World) => World;
 }
@@ -76,6 +78,7 @@ export async function startSidecar({
   log,
   shippedProviders,
   afterRestore = false,
+  signal,
   around = (world) => world,
 }: SidecarOptions): Promise<Sidecar> {
   const clock = systemClock();
@@ -85,6 +88,7 @@ export async function startSidecar({
   const readProviders = () => readCatalogue(shippedProviders, config, log);
   let catalogue = readProviders();
   const undo: (() => Promise<unknown>)[] = [];
+  let endEarly = async () => {};
   try {
     let heart: Heart | undefined;
     const store = await openStore({
@@ -93,6 +97,7 @@ export async function startSidecar({
       clock,
       log,
       onGap: () => void heart?.forgetAll(),
+      signal,
     });
     undo.push(() => store.close());
     const journal = await openJournal({ directory: join(stateDir, "journal") });
@@ -215,8 +220,18 @@ export async function startSidecar({
       watching.abort();
       rememberRevision(stateDir, restore.highestRevision);
     });
+    endEarly = async () => {
+      housekeeping.abort();
+      await beating.stop(0);
+      await servers.close(CLOSE_WITHIN_MS);
+    };
+    signal?.throwIfAborted();
+    const giveUp = () => void beating.stop(0);
+    signal?.addEventListener("abort", giveUp);
     await restore.start(knownRevision(stateDir), afterRestore, watching.signal);
     await beating.start();
+    signal?.removeEventListener("abort", giveUp);
+    signal?.throwIfAborted();
     const leaving = new AbortController();
     const membersKept = membership?.run(leaving.signal, (gained) => {
       log("shards moved", { gained: gained.length, owned: membership.shards.length });
@@ -257,6 +272,7 @@ export async function startSidecar({
         }),
     };
   } catch (error) {
+    await endEarly().catch(() => undefined);
     for (const close of undo.reverse()) await close().catch(() => undefined);
     throw error;
   }

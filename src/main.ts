@@ -60,7 +60,14 @@ const rooms: Rooms = {
       () => clock.now(),
     );
     const config = loadConfig({ file, env: process.env, flags });
-    const sidecar = await startSidecar({ config, env: process.env, log, shippedProviders, afterRestore });
+    const { signal } = stop;
+    const starting = startSidecar({ config, env: process.env, log, shippedProviders, afterRestore, signal });
+    const sidecar = await starting.catch((error: unknown) => {
+      if (!signal.aborted) throw error;
+      log("stopped before it was ready");
+      return undefined;
+    });
+    if (sidecar === undefined) return 0;
     process.on("SIGHUP", () => {
       try {
         sidecar.reload();

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import type { Clock } from "./clock.ts";
 import type { Config } from "./config/schema.ts";
-import { invalid } from "./errors.ts";
+import { invalid, isReason } from "./errors.ts";
 import type { Log } from "./log.ts";
 import { holdDirectory } from "./store/embedded/directory.ts";
 import { openEmbeddedStore } from "./store/embedded/open.ts";
@@ -31,7 +31,14 @@ export interface StoreOptions {
   readonly log: Log;
   /** Events may have been missed for good. */
   readonly onGap: () => void;
+  /** Ends the waiting for a store that does not answer. */
+  readonly signal?: AbortSignal | undefined;
 }
+
+/** How long a start waits for an etcd that does not answer: it may be electing a leader, or share a busy machine. */
+const PATIENCE_MS = 15_000;
+const FIRST_PAUSE_MS = 250;
+const MAX_PAUSE_MS = 2_000;
 
 /** Opens the configured store, and takes the state directory, which holds journal and identity in either case. */
 export async function openStore(options: StoreOptions): Promise<OpenStore> {
@@ -48,21 +55,24 @@ async function openOwn({ config, stateDir, clock, log }: StoreOptions): Promise<
   return { ...store, session: undefined };
 }
 
-async function openShared({ config, stateDir, clock, log, onGap }: StoreOptions): Promise<OpenStore> {
+async function openShared(options: StoreOptions): Promise<OpenStore> {
+  const { config, stateDir, clock, log, onGap } = options;
   const held = holdDirectory(stateDir);
   try {
     const access = accessOf(config.store);
-    const store = await openEtcdStore({
-      access,
-      environment: config.environment,
-      prefix: config.store.prefix,
-      clock,
-      report: (error) => log("the connection to etcd broke; it is made again", {}, error),
-      onGap: (why) => {
-        log("the feed of changes has a gap", { why });
-        onGap();
-      },
-    });
+    const store = await patiently(options, () =>
+      openEtcdStore({
+        access,
+        environment: config.environment,
+        prefix: config.store.prefix,
+        clock,
+        report: (error) => log("the connection to etcd broke; it is made again", {}, error),
+        onGap: (why) => {
+          log("the feed of changes has a gap", { why });
+          onGap();
+        },
+      }),
+    );
     // Nobody waits for it: it is only for those who read the log.
     void upkeepOf(access).then((upkeep) => {
       for (const fault of upkeepFaults(upkeep)) log(fault);
@@ -78,6 +88,26 @@ async function openShared({ config, stateDir, clock, log, onGap }: StoreOptions)
     held.release();
     throw error;
   }
+}
+
+/** Opens, again for a while as long as nothing answers; whoever reads the log is told each time. */
+async function patiently<T>({ clock, log, signal }: StoreOptions, open: () => Promise<T>): Promise<T> {
+  const untilBootMs = clock.boot() + PATIENCE_MS;
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(2 * pauseMs, MAX_PAUSE_MS)) {
+    try {
+      return await open();
+    } catch (error) {
+      const leftMs = untilBootMs - clock.boot() - pauseMs;
+      if (!isSilence(error) || leftMs <= 0) throw error;
+      log("etcd does not answer yet: it is asked again", { for_seconds: Math.ceil(leftMs / 1_000) }, error);
+      await clock.sleep(pauseMs, signal);
+    }
+  }
+}
+
+/** Not a refusal, which would be the same the next time. */
+function isSilence(error: unknown): boolean {
+  return isReason(error, "STORE_UNAVAILABLE") && error.metadata["cause"] !== "etcd_denied";
 }
 
 /** Reads the files that the configuration names. INVALID_REQUEST names the one that cannot be read. */

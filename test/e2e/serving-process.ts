@@ -40,6 +40,31 @@ export interface ServeOptions {
 /** Registers what is to be done at the end. */
 export type OnEnd = (work: () => Promise<void>) => void;
 
+/** Writes the configuration file, and names it. */
+export function writeConfig({
+  stateDir,
+  config = "",
+  name = "s",
+}: Pick<ServeOptions, "stateDir" | "config" | "name">): string {
+  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
+  const file = join(stateDir, `${name}.yaml`);
+  const sockets = socketsOf(stateDir, name);
+  const lines = [
+    "version: 1",
+    `state_dir: ${stateDir}`,
+    "listeners:",
+    `  data: { socket: ${sockets.data} }`,
+    `  admin: { socket: ${sockets.admin} }`,
+    config,
+  ];
+  writeFileSync(file, lines.join("\n"));
+  return file;
+}
+
+function socketsOf(stateDir: string, name: string) {
+  return { data: join(stateDir, `${name}-data.sock`), admin: join(stateDir, `${name}-admin.sock`) };
+}
+
 /** Spawns without waiting for anything. */
 export function spawnServe({
   stateDir,
@@ -51,18 +76,8 @@ export function spawnServe({
   env = {},
   words = [],
 }: ServeOptions): Serving {
-  mkdirSync(stateDir, { recursive: true, mode: 0o700 });
-  const file = join(stateDir, `${name}.yaml`);
-  const sockets = { data: join(stateDir, `${name}-data.sock`), admin: join(stateDir, `${name}-admin.sock`) };
-  const lines = [
-    "version: 1",
-    `state_dir: ${stateDir}`,
-    "listeners:",
-    `  data: { socket: ${sockets.data} }`,
-    `  admin: { socket: ${sockets.admin} }`,
-    config,
-  ];
-  writeFileSync(file, lines.join("\n"));
+  const sockets = socketsOf(stateDir, name);
+  const file = writeConfig({ stateDir, config, name });
   const args =
     script === undefined
       ? [main, "serve", "--config", file, ...words]

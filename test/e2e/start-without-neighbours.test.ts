@@ -1,0 +1,89 @@
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+import { describe, expect, it, type TestContext } from "vitest";
+import { startSidecar } from "../../src/app.ts";
+import { loadConfig } from "../../src/config/load.ts";
+import { startEtcd } from "../backends/etcd.ts";
+import { spawnServe, writeConfig } from "./serving-process.ts";
+
+// Each test mostly waits: they run at the same time.
+
+async function stage({ onTestFinished }: Pick<TestContext, "onTestFinished">) {
+  const folder = mkdtempSync(join(tmpdir(), "keyturn-start-"));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const etcd = await startEtcd();
+  onTestFinished(() => etcd.stop());
+  const onEnd = (work: () => Promise<void>) => void onTestFinished(work);
+  const settings = {
+    stateDir: join(folder, "s"),
+    config: [
+      `store: { backend: etcd, endpoints: ["${etcd.only.url}"] }`,
+      `kek: { keyring_file: ${join(folder, "keyring.json")} }`,
+    ].join("\n"),
+  };
+  return { etcd, spawn: () => spawnServe({ ...settings, onEnd }), config: () => writeConfig(settings) };
+}
+
+const ASKED_AGAIN = "etcd does not answer yet: it is asked again";
+
+describe("a sidecar that starts while etcd is silent", () => {
+  it.concurrent("waits five seconds for it, saying so, and serves", { timeout: 60_000 }, async (test) => {
+    const { etcd, spawn } = await stage(test);
+    etcd.only.freeze();
+    const serving = spawn();
+    await test.expect.poll(serving.log, { timeout: 15_000 }).toContain(ASKED_AGAIN);
+    await delay(5_000);
+    etcd.only.thaw();
+    await test.expect.poll(serving.log, { timeout: 15_000 }).toContain('"message":"ready"');
+    expect(serving.log().split(ASKED_AGAIN).length).toBeGreaterThan(2);
+    expect(serving.log()).toContain("etcd_no_answer");
+    expect(await serving.end("SIGTERM")).toBe(0);
+  });
+
+  it.concurrent("ends with 4 when it stays silent", { timeout: 40_000 }, async (test) => {
+    const { etcd, spawn } = await stage(test);
+    etcd.only.freeze();
+    const serving = spawn();
+    expect(await serving.exited).toBe(4);
+    expect(serving.log()).toContain(ASKED_AGAIN);
+    expect(serving.log()).toContain("STORE_UNAVAILABLE");
+    etcd.only.thaw();
+  });
+
+  it.concurrent("ends at once when it is told to", { timeout: 30_000 }, async (test) => {
+    const { etcd, spawn } = await stage(test);
+    etcd.only.freeze();
+    const serving = spawn();
+    await test.expect.poll(serving.log, { timeout: 15_000 }).toContain(ASKED_AGAIN);
+    const askedAtMs = performance.now();
+    expect(await serving.end("SIGTERM")).toBe(0);
+    expect(performance.now() - askedAtMs).toBeLessThan(4_000);
+    etcd.only.thaw();
+  });
+
+  it.concurrent("leaves nothing open when etcd falls silent in the midst of its start", {
+    timeout: 40_000,
+  }, async (test) => {
+    const { etcd, config } = await stage(test);
+    const file = config();
+    const sockets = () => readdirSync(dirname(file)).filter((name) => name.endsWith(".sock"));
+    const starting = startSidecar({
+      config: loadConfig({ file, env: {}, flags: {} }),
+      env: {},
+      log: () => undefined,
+      shippedProviders: join(import.meta.dirname, "../../providers"),
+      // Its listeners are made after this, and then the store is read once more.
+      around: (world) => {
+        etcd.only.freeze();
+        return world;
+      },
+    });
+    const failed = expect(starting).rejects.toMatchObject({ reason: "STORE_UNAVAILABLE" });
+    await test.expect.poll(sockets, { timeout: 20_000, interval: 10 }).toContain("s-data.sock");
+    await failed;
+    expect(sockets()).toEqual([]);
+    etcd.only.thaw();
+  });
+});

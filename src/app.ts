@@ -16,6 +16,7 @@ import { withGoneJournal } from "./gone-journal.ts";
 import { hostGuard } from "./host-guard.ts";
 import { openJournal } from "./journal/journal.ts";
 import { openKek, requireMeant } from "./kek.ts";
+import { checkKeyring } from "./keyring-check.ts";
 import type { Log } from "./log.ts";
 import { createConsents } from "./providers/consents.ts";
 import type { Fault } from "./providers/document.ts";
@@ -27,7 +28,7 @@ import type { Address } from "./rpc/listener.ts";
 import { type RunningServers, type ServersDeps, startServers } from "./rpc/servers.ts";
 import { createSealer, type KekAct } from "./seal/envelope.ts";
 import { createProcessSeal } from "./seal/process-seal.ts";
-import { checkEpoch, instanceOf, knownRevision, openStateDir, rememberRevision } from "./state.ts";
+import { checkEpoch, instanceOf, knownRevision, openStateDir, placeOf, rememberRevision } from "./state.ts";
 import { type OpenStore, openStore } from "./stores.ts";
 import { Heart } from "./tokens/heart.ts";
 import { OwnJournalMark } from "./tokens/journal-mark.ts";
@@ -138,6 +139,7 @@ export async function startSidecar({
     const unwatch = restore.follow(store.events);
     undo.push(async () => unwatch());
     const membership = await joinMembers(config, { ...store, store: restore.store }, instance, {
+      stateDir,
       clock,
       newId,
       log,
@@ -162,6 +164,7 @@ export async function startSidecar({
       maxKnownAccounts: config.cache.max_accounts,
       defaultMaxConcurrent: config.refresh.max_concurrent,
     });
+    if (config.kek.backend === "local") await checkKeyring(world, kek, store.session !== undefined);
     const beating = new Heart(world, membership);
     heart = beating;
     const keys = new Keys(world, kek, sealer);
@@ -283,11 +286,31 @@ async function joinMembers(
   { roles }: Config,
   { store, session }: OpenStore,
   instance: string,
-  { clock, newId, log }: { readonly clock: Clock; readonly newId: () => string; readonly log: Log },
+  {
+    stateDir,
+    clock,
+    newId,
+    log,
+  }: {
+    readonly stateDir: string;
+    readonly clock: Clock;
+    readonly newId: () => string;
+    readonly log: Log;
+  },
 ): Promise<Membership | undefined> {
   if (session === undefined) return undefined;
   const host = hostname();
-  const membership = new Membership({ store, clock, session, instance, host, roles, newId, report: log });
+  const membership = new Membership({
+    store,
+    clock,
+    session,
+    instance,
+    host,
+    roles,
+    place: placeOf(stateDir, host),
+    newId,
+    report: log,
+  });
   await membership.join();
   return membership;
 }

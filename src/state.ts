@@ -33,6 +33,12 @@ export function instanceOf(stateDir: string): string {
   return made;
 }
 
+/** Tells this directory from a copy of it, here or elsewhere. */
+export function placeOf(stateDir: string, host: string): string {
+  const { dev, ino } = statSync(join(stateDir, "instance"), { bigint: true });
+  return `${host}:${dev}:${ino}`;
+}
+
 /** The instance whose state directory it is; undefined when it is none's. */
 export function instanceNamedIn(stateDir: string): string | undefined {
   const found = readText(join(stateDir, "instance"))?.trim();

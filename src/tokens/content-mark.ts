@@ -51,6 +51,11 @@ export class ContentMarks {
     return mark === (await this.of(digest, mark.startsWith(KEYED), view));
   }
 
+  /** Makes the key where there is none, and opens it. */
+  async ready(): Promise<void> {
+    await this.#key(await this.#world.store.read([contentKeyAt]));
+  }
+
   async #key(view: View): Promise<KeyObject> {
     const record = view.get(contentKeyAt)?.value ?? (await this.#made());
     if (this.#opened?.keyId !== record.keyId) this.#opened = { keyId: record.keyId, key: this.#open(record) };

@@ -1,6 +1,7 @@
 import type { Clock } from "../clock.ts";
+import { KeyturnError } from "../errors.ts";
 import { STORE_PATIENCE_MS } from "./limits.ts";
-import { key } from "./records.ts";
+import { key, type Member } from "./records.ts";
 import { entriesOf } from "./sealed-entries.ts";
 import { settle } from "./settle.ts";
 import { SHARDS, shardOf, sharesOf } from "./shard.ts";
@@ -14,6 +15,10 @@ const LOOK_PER_MEMBER_MS = 10;
 const FIRST_SHARD = "00";
 /** Shards claimed by one transaction. */
 const CLAIMS = 32;
+
+/** How long a dead sidecar's record may outlive it, etcd's own restart included. */
+const GONE_WITHIN_MS = 20_000;
+const ASK_AGAIN_MS = 500;
 
 /** What a sidecar does: answer callers, and refresh ahead of expiry. */
 export type Role = "serve" | "schedule";
@@ -33,6 +38,8 @@ export interface MembershipDeps {
   /** The machine's or pod's name, for people. */
   readonly host: string;
   readonly roles: readonly Role[];
+  /** Which disk this process holds, alone: the same after a restart on it, another one for a copy of it. */
+  readonly place: string;
   readonly newId: () => string;
   readonly report: Report;
 }
@@ -82,14 +89,37 @@ export class Membership implements Ownership {
     return (await this.#deps.store.read([at])).get(at) === undefined;
   }
 
-  /** Says that this member is there. STORE_UNAVAILABLE when that cannot be written now. */
+  /**
+   * Says that this member is there. An earlier life on this disk is dead, since the disk is held. One of the same name
+   * on another disk is waited for until the store has ended it: INVALID_REQUEST when it lives, for then this state
+   * directory is a copy, and its attempts are not ours. STORE_UNAVAILABLE when that cannot be written now.
+   */
   async join(): Promise<void> {
-    const { clock, instance, host, roles, session } = this.#deps;
-    const { number } = session;
-    const value = { instance, host, roles, startedAtMs: clock.now(), appliedRevision: 0 };
-    await this.#write([{ put: key("member", instance), value }]);
-    this.#owned.clear();
-    this.#session = number;
+    const { store, clock, instance, host, roles, place, session, report } = this.#deps;
+    const at = key("member", instance);
+    const untilBootMs = clock.boot() + GONE_WITHIN_MS;
+    let isTold = false;
+    for (;;) {
+      const { number } = session;
+      const found = (await store.read([at])).get(at);
+      if (found !== undefined && found.value.place !== "" && found.value.place !== place) {
+        if (clock.boot() >= untilBootMs) throw copied(found.value);
+        if (!isTold)
+          report("a sidecar of this name is recorded on another disk: waiting for its end", {
+            host: found.value.host,
+          });
+        isTold = true;
+        await clock.sleep(ASK_AGAIN_MS);
+        continue;
+      }
+      const startedAtMs = clock.now();
+      const value = { instance, host, roles, startedAtMs, appliedRevision: 0, place };
+      const expect = [{ key: at, revision: found?.revision ?? 0 }];
+      if (!(await this.#write([{ put: at, value }], expect)).applied) continue;
+      this.#owned.clear();
+      this.#session = number;
+      return;
+    }
   }
 
   /** Keeps being a member until `signal` aborts. `onMoved` is told when shards have come, which ones, or gone. */
@@ -194,4 +224,13 @@ export class Membership implements Ownership {
     const transaction = { nonce: newId(), expect, writes, events: [], reads: [] };
     return settle({ store, clock }, transaction, clock.boot() + STORE_PATIENCE_MS);
   }
+}
+
+function copied({ instance, host }: Member): KeyturnError {
+  const description = `a directory of this sidecar's own; in a copy remove "instance" and "journal"`;
+  return new KeyturnError(
+    "INVALID_REQUEST",
+    `state_dir: it is a copy: the sidecar ${instance} on ${host} lives by the same identity`,
+    { violations: [{ field: "state_dir", description }], metadata: { instance, host } },
+  );
 }

@@ -170,6 +170,8 @@ export interface Member {
   readonly startedAtMs: number;
   /** The highest store revision it has applied to its cache. */
   readonly appliedRevision: number;
+  /** Which disk it lives on: tells a restart from a copied state directory. Empty: an older release did not say. */
+  readonly place: string;
 }
 
 export interface ShardOwner {

@@ -182,6 +182,7 @@ export const SAMPLES: { readonly [K in Kind]: Kinds[K] } = {
       roles: ["serve", "schedule"],
       startedAtMs: 1,
       appliedRevision: 2 ** 53 - 1,
+      place: "h:1:2",
     },
   },
   shard: { parts: ["17"], value: { instance: "one" } },

@@ -42,7 +42,11 @@ function stage() {
   const turns = async () => {
     for (let n = 0; n < 200; n += 1) await Promise.resolve();
   };
-  const join = async (instance: string, roles: readonly Role[] = ["serve", "schedule"]) => {
+  const join = async (
+    instance: string,
+    roles: readonly Role[] = ["serve", "schedule"],
+    place = `disk of ${instance}`,
+  ) => {
     const session = { number: 1, isValid: true };
     const gained: string[] = [];
     const { store } = memory.client();
@@ -50,7 +54,7 @@ function stage() {
     const host = "here";
     const reports: string[] = [];
     const report = (what: string) => void reports.push(what);
-    const member = new Membership({ store, clock, session, instance, host, roles, newId, report });
+    const member = new Membership({ store, clock, session, instance, host, roles, place, newId, report });
     await member.join();
     const life = new AbortController();
     void member.run(AbortSignal.any([stop.signal, life.signal]), (shards) => gained.push(...shards));
@@ -121,9 +125,41 @@ describe("members", () => {
     expect(gained.slice(before)).toContain(shardOf("acme"));
   });
 
+  it("are refused by the name of one that lives on another disk: the state directory is a copy", async () => {
+    const { join, pass, memory } = stage();
+    await join("a");
+    const before = memory.readNow([key("member", "a")]).get(key("member", "a"));
+    const copy = join("a", ["serve"], "disk of the copy").catch((error: unknown) => error);
+    await pass(25_000);
+    expect(await copy).toMatchObject({
+      reason: "INVALID_REQUEST",
+      violations: [{ field: "state_dir" }],
+      message: expect.stringContaining("the sidecar a on here lives"),
+    });
+    expect(memory.readNow([key("member", "a")]).get(key("member", "a"))).toEqual(before);
+  });
+
+  it("take over from a dead one of their name at once on its own disk, and elsewhere when the store has ended it", async () => {
+    const { join, pass } = stage();
+    const first = await join("a");
+    await join("a");
+    const moved = join("a", ["serve", "schedule"], "another disk");
+    await pass(5_000);
+    first.die();
+    await pass(5_000);
+    expect((await moved).member.shards).toEqual(SHARDS);
+  });
+
+  it("start at the same time from two copies of one disk: one of them is a member", async () => {
+    const { join, pass } = stage();
+    const both = Promise.allSettled([join("a", ["serve"], "one"), join("a", ["serve"], "two")]);
+    await pass(25_000);
+    expect((await both).map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+  });
+
   it("are all counted, however many only serve", async () => {
     const { join, pass, memory } = stage();
-    const serving = { host: "there", roles: ["serve"], startedAtMs: 0, appliedRevision: 0 };
+    const serving = { host: "there", roles: ["serve"], startedAtMs: 0, appliedRevision: 0, place: "" };
     for (let n = 0; n < 1_100; n += 1) {
       const instance = `m-${String(n).padStart(4, "0")}`;
       const put = { put: key("member", instance), value: { ...serving, instance } };

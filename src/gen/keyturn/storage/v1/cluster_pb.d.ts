@@ -52,6 +52,13 @@ export declare type MemberRecord = Message<"keyturn.storage.v1.MemberRecord"> & 
    * @generated from field: int64 applied_revision = 7;
    */
   appliedRevision: bigint;
+
+  /**
+   * Which disk it lives on: tells a restart from a copied state directory.
+   *
+   * @generated from field: string place = 8;
+   */
+  place: string;
 };
 
 /**

@@ -1,4 +1,4 @@
-import { invalid, KeyturnError } from "../errors.ts";
+import { invalid, isReason, KeyturnError } from "../errors.ts";
 import type { SlotKey } from "./account.ts";
 import { answerFromBytes, answerToBytes } from "./answer.ts";
 import type { Held, Outcome } from "./commit.ts";
@@ -10,6 +10,7 @@ import type { Exchanges } from "./exchanges.ts";
 import type { Journal, JournalEntry } from "./journal.ts";
 import { EAR_MS, STORE_PATIENCE_MS } from "./limits.ts";
 import { openClient, openCredential } from "./opening.ts";
+import { mayPass } from "./patience.ts";
 import { key } from "./records.ts";
 import type { Actor } from "./sealing.ts";
 import { settle } from "./settle.ts";
@@ -43,15 +44,20 @@ export class Replay {
 
   /**
    * Settles every kept answer, then declares this instance's open attempts without one as lost: nobody else has to
-   * wait for them. Rejects with the first entry's error when the KEK or the store is away; call it again then.
+   * wait for them. Rejects with the first entry's error when the KEK or the store is away; call it again then. An entry
+   * that will not be settled by waiting stays, and keeps nobody else waiting.
    */
   async start(actor: Actor): Promise<void> {
-    const entries = await this.#world.journal.entries();
-    for (const exchange of exchangesIn(entries)) await this.#exchange(exchange, actor);
+    const { journal } = this.#world;
+    const entries = await journal.entries();
+    for (const exchange of exchangesIn(entries)) await this.#one(exchange, actor, journal);
     await this.#declareLost(new Set(entries.map((entry) => entry.attemptId)));
   }
 
-  /** Settles every kept answer; returns what became of each exchange. Those on their way in this process are left alone. */
+  /**
+   * Settles every kept answer; returns what became of each exchange. Those on their way in this process are left alone.
+   * Rejects, after the others, with the error of one that cannot be opened or written: it stays in the journal.
+   */
   all(actor: Actor): Promise<readonly Replayed[]> {
     return this.#all(this.#world.journal, actor);
   }
@@ -79,12 +85,28 @@ export class Replay {
   }
 
   async #all(journal: Journal, actor: Actor): Promise<readonly Replayed[]> {
-    const replayed: Replayed[] = [];
+    const done: (Replayed | { readonly failure: unknown })[] = [];
     for (const exchange of exchangesIn(await journal.entries())) {
       if (!this.#exchanges.isUnderway(exchange[0].attemptId))
-        replayed.push(await this.#exchange(exchange, actor, journal));
+        done.push(await this.#one(exchange, actor, journal));
     }
-    return replayed;
+    return done.map((one) => {
+      if (typeof one === "object") throw one.failure;
+      return one;
+    });
+  }
+
+  /** Settles it, or returns what will not pass by waiting: it keeps no other entry waiting. */
+  async #one(kept: Kept, actor: Actor, journal: Journal): Promise<Replayed | { readonly failure: unknown }> {
+    try {
+      return await this.#exchange(kept, actor, journal);
+    } catch (failure) {
+      if (mayPass(failure) || isReason(failure, "SHUTTING_DOWN")) throw failure;
+      const [{ accountId, attemptId }] = kept;
+      const about = { account_id: accountId, attempt_id: attemptId };
+      this.#world.report("kept answer not settled: it stays in the journal", about, failure);
+      return { failure };
+    }
   }
 
   /** Its disk keeps nothing any more. */

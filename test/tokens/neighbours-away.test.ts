@@ -186,6 +186,34 @@ describe("after the provider has answered", () => {
   });
 });
 
+it("starts although a kept answer does not open: it stays on the disk, and the others are taken in", async () => {
+  const stage = await Stage.open();
+  for (const id of ["a", "b"]) {
+    await stage.connect(id);
+    stage.vendors.next.push({ kind: "grant", afterMs: SECOND_MS });
+    void stage.get(id);
+  }
+  await stage.pass(500);
+  stage.storeTrouble.fail(storeAway);
+  await stage.pass(2 * SECOND_MS);
+  stage.kill();
+  stage.storeTrouble.end();
+  const [name, entry] = [...stage.journal.kept].find(([, { accountId }]) => accountId === "a") ?? [];
+  if (name === undefined || entry === undefined) throw new Error("no answer was kept");
+  stage.journal.kept.set(name, { ...entry, sealed: { ...entry.sealed, tag: new Uint8Array(16) } });
+  stage.revive();
+  await stage.start();
+  expect([stage.slot("a").generation, stage.slot("b").generation]).toEqual([1, 2]);
+  expect([...stage.journal.kept.values()].map(({ accountId }) => accountId)).toEqual(["a"]);
+  expect(stage.reports).toContain("kept answer not settled: it stays in the journal");
+  expect(stage.leftovers("a")).toContain("attempt");
+
+  stage.journal.kept.set(name, entry);
+  await stage.within(MINUTE_MS, stage.heart.replay.all({ caller: "operator", purpose: "replay" }));
+  expect(stage.slot("a").generation).toBe(2);
+  expect(stage.vendors.sent).toHaveLength(2);
+});
+
 describe("SIGTERM during an exchange", () => {
   it("saves the running one's answer if it comes in time, and starts no other", async () => {
     const stage = await Stage.open();

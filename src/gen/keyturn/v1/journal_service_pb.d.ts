@@ -221,7 +221,9 @@ export declare const JournalService: GenService<{
    * ReplayEntries tries to settle every kept answer again, of this sidecar or, with a directory, of another instance that
    * is gone: of a deleted pod's volume. Idempotent; nothing that was sent is sent again.
    *
-   * Errors: INVALID_ARGUMENT (the directory is no other sidecar's, or that one lives), UNAVAILABLE (STORE_UNAVAILABLE, KEK_UNAVAILABLE), UNAUTHENTICATED, PERMISSION_DENIED.
+   * Errors: INVALID_ARGUMENT (the directory is no other sidecar's, or that one lives), INTERNAL (SEAL_INVALID, KEK_MISMATCH:
+   * one of them does not open; it is kept, and the others have been settled), UNAVAILABLE (STORE_UNAVAILABLE,
+   * KEK_UNAVAILABLE), UNAUTHENTICATED, PERMISSION_DENIED.
    *
    * @generated from rpc keyturn.v1.JournalService.ReplayEntries
    */

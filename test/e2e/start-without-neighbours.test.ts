@@ -73,9 +73,14 @@ describe("a sidecar that starts while etcd is silent", () => {
       env: {},
       log: () => undefined,
       shippedProviders: join(import.meta.dirname, "../../providers"),
-      // Its listeners are made after this, and then the store is read once more.
+      // The heart follows the feed; then its listeners are made, and then the store is read once more.
       around: (world) => {
-        etcd.only.freeze();
+        const follow = world.events.follow.bind(world.events);
+        const freezing: typeof follow = (listener) => {
+          etcd.only.freeze();
+          return follow(listener);
+        };
+        Object.assign(world.events, { follow: freezing });
         return world;
       },
     });

@@ -53,6 +53,26 @@ async function failureOf(work: Promise<unknown>): Promise<KeyturnError> {
   throw new Error(`expected one of our errors: ${error}`);
 }
 
+describe("a member that is cut off from the other two", () => {
+  it.concurrent("is not believed to have told everything, though it answers", {
+    timeout: 60_000,
+  }, async (test) => {
+    await using etcd = await startEtcd({ members: 3 });
+    const leader = await etcd.leader();
+    const lone = etcd.members.find((one) => one !== leader);
+    if (lone === undefined) throw new Error("three members have two followers");
+    const { events } = await openOn(test, [lone.url]);
+    await test.expect.poll(() => events.isCurrent, { timeout: 10_000 }).toBe(true);
+    const others = etcd.members.filter((one) => one !== lone);
+    for (const other of others) other.freeze();
+    await test.expect.poll(() => events.isCurrent, { timeout: 15_000 }).toBe(false);
+    await delay(5_000);
+    expect(events.isCurrent).toBe(false);
+    for (const other of others) other.thaw();
+    await test.expect.poll(() => events.isCurrent, { timeout: 20_000 }).toBe(true);
+  });
+});
+
 describe("a frozen etcd", () => {
   it.concurrent("ends every call within its deadline, and says which may have landed", async (test) => {
     await using etcd = await startEtcd();

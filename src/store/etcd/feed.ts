@@ -32,6 +32,9 @@ export interface FeedDeps {
   readonly report: (error: unknown) => void;
 }
 
+type WatchOptions = NonNullable<Parameters<Etcd3["watchClient"]["watch"]>[0]>;
+type Interceptor = NonNullable<WatchOptions["interceptors"]>[number];
+
 /** The stream cannot go on where it was; the log's keys can. */
 class Missed extends Error {}
 
@@ -107,7 +110,7 @@ export class Feed {
     const over = Promise.withResolvers<never>();
     over.promise.catch(() => undefined);
     const done = new AbortController();
-    const stream = await connection.watchClient.watch();
+    const stream = await connection.watchClient.watch({ interceptors: [requireLeader] });
     let heardAtBootMs = clock.boot();
     let isAccepted = false;
     stream.on("error", over.reject);
@@ -195,6 +198,22 @@ export class Feed {
     }
   }
 }
+
+/**
+ * A member that is cut off from the others answers on as if nothing happened. With this, which etcd's own client calls
+ * `WithRequireLeader`, it ends the stream instead when it has had no leader for three elections' time.
+ */
+const requireLeader: Interceptor = (options, nextCall) => {
+  const call = nextCall(options);
+  const start = call.start.bind(call);
+  call.start = (metadata, listener) => {
+    const own = metadata.clone();
+    own.set("hasleader", "true");
+    start(own, listener);
+  };
+  // Its type asks for grpc-js's own class, of which only this interface is used.
+  return call as ReturnType<Interceptor>;
+};
 
 function refusalOf({ compact_revision, cancel_reason }: IWatchResponse): Error {
   if (Number(compact_revision) > 0) return new Missed("etcd has compacted what comes next");

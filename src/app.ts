@@ -32,6 +32,7 @@ import { checkEpoch, instanceOf, knownRevision, openStateDir, placeOf, rememberR
 import { type OpenStore, openStore } from "./stores.ts";
 import { Heart } from "./tokens/heart.ts";
 import { OwnJournalMark } from "./tokens/journal-mark.ts";
+import { KekFloor } from "./tokens/kek-floor.ts";
 import { Keys } from "./tokens/keys.ts";
 import { Membership } from "./tokens/membership.ts";
 import { key } from "./tokens/records.ts";
@@ -149,7 +150,7 @@ export async function startSidecar({
       clock,
       random: Math.random,
       newId,
-      store: restore.store,
+      store: new KekFloor(restore.store, kek.id).store,
       events: store.events,
       sealer,
       journal,

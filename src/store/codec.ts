@@ -6,6 +6,7 @@ import { OAuthClientRecordSchema } from "../gen/keyturn/storage/v1/client_pb.js"
 import {
   AuditHeadRecordSchema,
   JournalMarkRecordSchema,
+  KekFloorRecordSchema,
   MemberRecordSchema,
   RestoreHoldRecordSchema,
   RewrapMarkRecordSchema,
@@ -70,6 +71,7 @@ const SCHEMAS: Readonly<Record<StoredKind, DescMessage>> = {
   audit_head: AuditHeadRecordSchema,
   journal_mark: JournalMarkRecordSchema,
   restore_hold: RestoreHoldRecordSchema,
+  kek_floor: KekFloorRecordSchema,
   rewrap: RewrapMarkRecordSchema,
   bulk_refresh: BulkRefreshRecordSchema,
   event: EventRecordSchema,

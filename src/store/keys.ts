@@ -26,6 +26,7 @@ import { shardOf } from "../tokens/shard.ts";
  * | `audit-heads/<instance>` | AuditHeadRecord | – | finds a cut tail of an audit chain |
  * | `journals/<instance>` | JournalMarkRecord | – | which KEK versions an instance's journal may need |
  * | `restores/current` | RestoreHoldRecord | – | the store was set back: refreshes wait for an operator |
+ * | `kek-floors/<kek id>` | KekFloorRecord | – | nothing under an older KEK version comes in any more |
  * | `rewraps/<kek id>` | RewrapMarkRecord | – | where a killed rewrap goes on |
  * | `bulk-refreshes/<job>` | BulkRefreshRecord | own, 7 days | where a stopped bulk refresh goes on |
  * | `events/<class>/<5-minute bucket>/<operation id>/<n>` | EventRecord | – (janitor) | the one feed |
@@ -52,6 +53,7 @@ const FOLDERS: Readonly<Record<Kind, string>> = {
   audit_head: "audit-heads",
   journal_mark: "journals",
   restore_hold: "restores",
+  kek_floor: "kek-floors",
   rewrap: "rewraps",
   bulk_refresh: "bulk-refreshes",
 };

@@ -39,15 +39,16 @@ export async function kekUses(world: World, kekId: string): Promise<KekUses> {
     if (of?.kekId === kekId) count(what, instance, of.kekVersion);
   };
   const { store, journal, instance, clock } = world;
+  // Their answers and credentials will be sealed with keys that are wrapped already. First, for what ends meanwhile has
+  // become a credential by the time that those are counted.
+  for await (const { value } of entriesOf(store, "attempt"))
+    count("open attempts", value.instance, value.kekVersion);
   for await (const { value } of entriesOf(store, "credential")) sealed("credentials", "", value.sealed);
   for await (const { value } of entriesOf(store, "client_secrets"))
     sealed("client secrets", "", value.sealed);
   for await (const { value } of entriesOf(store, "content_key")) sealed("content keys", "", value.sealed);
   for await (const { value } of entriesOf(store, "authorization"))
     sealed("open authorizations", "", value.sealed);
-  // Their answers and credentials will be sealed with keys that are wrapped already.
-  for await (const { value } of entriesOf(store, "attempt"))
-    count("open attempts", value.instance, value.kekVersion);
   for (const entry of await journal.entries()) sealed("kept answers", instance, entry.sealed);
   const unseen: JournalMark[] = [];
   for await (const { value } of entriesOf(store, "journal_mark")) {

@@ -1,5 +1,6 @@
 import { invalid } from "../errors.ts";
 import { clientEvent, Draft } from "./draft.ts";
+import { withFloor } from "./kek-floor.ts";
 import { kekUses, usesText } from "./kek-uses.ts";
 import { STORE_PATIENCE_MS } from "./limits.ts";
 import { Rewrap, type RewrapProgress, type Rewrapper } from "./rewrap.ts";
@@ -101,6 +102,15 @@ export class Keys {
       authority,
     }: { readonly acceptUnseen?: boolean; readonly authority?: Secret | undefined } = {},
   ): Promise<void> {
+    const { newest } = await this.#kek.versions();
+    const check = () => this.#requireUnused(version, acceptUnseen);
+    // The active one cannot be retired, and everything is sealed under it.
+    if (version >= newest) await check();
+    else await withFloor(this.#world, this.#kek.id, version, check);
+    await this.#kek.retire(version, authority);
+  }
+
+  async #requireUnused(version: number, acceptUnseen: boolean): Promise<void> {
     const { uses, unseen } = await kekUses(this.#world, this.#kek.id);
     const blocking = uses.filter((use) => use.version <= version);
     const { newest } = await this.#kek.versions();
@@ -115,6 +125,5 @@ export class Keys {
         "accept_unseen_journals",
         `these instances are gone and did not say that their journals are empty: ${hidden.join(", ")}; replay what their disks keep (journal replay DIR), or accept its loss`,
       );
-    await this.#kek.retire(version, authority);
   }
 }

@@ -217,6 +217,11 @@ export interface RewrapMark {
   readonly initiator: string;
 }
 
+/** Nothing sealed under this version of a KEK, or an older one, comes into the store any more. */
+export interface KekFloorMark {
+  readonly version: number;
+}
+
 /** Which accounts a bulk refresh takes; empty members leave the choice open. */
 export interface BulkSelection {
   readonly provider: string;
@@ -275,6 +280,7 @@ export interface Kinds {
   audit_head: { readonly parts: readonly [instance: string]; readonly value: AuditHead };
   journal_mark: { readonly parts: readonly [instance: string]; readonly value: JournalMark };
   restore_hold: { readonly parts: readonly ["current"]; readonly value: RestoreHold };
+  kek_floor: { readonly parts: readonly [kekId: string]; readonly value: KekFloorMark };
   rewrap: { readonly parts: readonly [kekId: string]; readonly value: RewrapMark };
   bulk_refresh: { readonly parts: readonly [jobId: string]; readonly value: BulkRefreshJob };
 }

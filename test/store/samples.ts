@@ -192,6 +192,7 @@ export const SAMPLES: { readonly [K in Kind]: Kinds[K] } = {
     parts: ["current"],
     value: { sinceMs: 1, instance: "one", seenRevision: 9, foundRevision: 3, why: "set_back" },
   },
+  kek_floor: { parts: ["local:/default"], value: { version: 2 } },
   rewrap: {
     parts: ["vault-transit:/transit/keyturn"],
     value: {

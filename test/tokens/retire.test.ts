@@ -4,6 +4,8 @@ import { Keys } from "../../src/tokens/keys.ts";
 import type { World } from "../../src/tokens/world.ts";
 import { HOUR_MS, MINUTE_MS, SECOND_MS, Stage, storeAway } from "./stage.ts";
 
+const VERSIONS = [1, 2].map((version) => ({ version, createdAtMs: 0, state: "active" as const }));
+
 const OPERATOR = { caller: "operator", purpose: "test" };
 
 /** A sidecar under version 1 of its KEK, which has a version 2 since. */
@@ -16,7 +18,7 @@ async function rotated(isGone?: (instance: string) => Promise<boolean>) {
   const retired: number[] = [];
   const kek = {
     id: "fake:/",
-    versions: async () => ({ newest: stage.sealer.kekVersion, versions: [] }),
+    versions: async () => ({ newest: stage.sealer.kekVersion, versions: VERSIONS }),
     rotate: async () => 2,
     retire: async (version: number) => void retired.push(version),
   };

@@ -82,6 +82,9 @@ class LocalKek implements Kek {
   }
 
   async versions(): Promise<KekStatus> {
+    const file = this.#file;
+    // Another process on this keyring may have rotated it; what is wrong with it now is told when it is needed.
+    if (file !== undefined) await this.#inTurn(() => this.#reload(file)).catch(() => undefined);
     const versions = this.#ring.versions.map(({ version, createdAtMs, state }) => ({
       version,
       createdAtMs,

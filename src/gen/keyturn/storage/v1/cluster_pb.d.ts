@@ -230,6 +230,34 @@ export declare type RestoreHoldRecord = Message<"keyturn.storage.v1.RestoreHoldR
 export declare const RestoreHoldRecordSchema: GenMessage<RestoreHoldRecord>;
 
 /**
+ * Nothing sealed under this version of a KEK, or an older one, comes into the store any more.
+ *
+ * @generated from message keyturn.storage.v1.KekFloorRecord
+ */
+export declare type KekFloorRecord = Message<"keyturn.storage.v1.KekFloorRecord"> & {
+  /**
+   * @generated from field: uint32 format = 1;
+   */
+  format: number;
+
+  /**
+   * @generated from field: string operation = 2;
+   */
+  operation: string;
+
+  /**
+   * @generated from field: int64 version = 3;
+   */
+  version: bigint;
+};
+
+/**
+ * Describes the message keyturn.storage.v1.KekFloorRecord.
+ * Use `create(KekFloorRecordSchema)` to create a new message.
+ */
+export declare const KekFloorRecordSchema: GenMessage<KekFloorRecord>;
+
+/**
  * Where a rewrap stands.
  *
  * @generated from message keyturn.storage.v1.RewrapMarkRecord

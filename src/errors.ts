@@ -108,7 +108,7 @@ export function isReason(error: unknown, ...reasons: readonly Reason[]): error i
 /** Why a file was not read, for whoever named it; what it is that was wanted, when the error does not tell. */
 export function whyUnread(error: unknown): string {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
-  if (code === "ENOENT" || code === "ENOTDIR") return "there is no such file";
+  if (code === "ENOENT" || code === "ENOTDIR") return "there is no such file or directory";
   if (code === "EISDIR") return "a file, not a directory";
   if (code === "EACCES" || code === "EPERM") return "this user may not read the file";
   return "a file that can be read";

@@ -13,6 +13,8 @@ const accountField = (known: Known) =>
   known.field?.startsWith("fields.") === true
     ? `Give it as --field NAME=VALUE; which there are, and what they are: keyturn providers show ${known.provider ?? "PROVIDER"}`
     : undefined;
+const missed = (known: Known) =>
+  `Some events are gone. Read the state (keyturn accounts list), then what is left: keyturn events tail --after ${known.oldest_cursor ?? "CURSOR"}`;
 const client = (known: Known) => `${known.provider ?? "PROVIDER"} ${known.client ?? "NAME"}`;
 
 const UNREACHED = "Is kek.vault.address right, and Vault up? Valid tokens are served meanwhile.";
@@ -61,8 +63,7 @@ const NEXT: Readonly<Record<Reason, (known: Known) => string>> = {
   SHUTTING_DOWN: () => "Run the command again when the sidecar is back.",
   PROVIDER_RATE_LIMITED: (known) => `Wait. What is in use: keyturn clients usage ${client(known)}`,
   CALLER_RATE_LIMITED: () => "Wait, then ask less often.",
-  SUBSCRIBER_TOO_SLOW: (known) =>
-    `Go on from where it stopped: keyturn events tail --after ${known.cursor ?? "CURSOR"}`,
+  SUBSCRIBER_TOO_SLOW: missed,
   BODY_TOO_LARGE: () => "Send less at once.",
   STORE_FULL: () => "Make room in the store, then run the command again.",
   STATE_DISK_FULL: () =>
@@ -74,9 +75,8 @@ const NEXT: Readonly<Record<Reason, (known: Known) => string>> = {
     "The caller token's policy does not name this; give another with --caller-token-file.",
   DESTINATION_NOT_ALLOWED: (known) => accountField(known) ?? "The provider's file does not allow this host.",
   AUTHORIZATION_DENIED: () => "The customer said no, or the provider refused; ask again.",
-  CALLER_UNKNOWN: () => "Give a caller token with --caller-token-file PATH.",
-  CURSOR_EXPIRED: () =>
-    "Events between then and now are gone. Read the state (keyturn accounts list), then tail without --after.",
+  CALLER_UNKNOWN: () => "Give a caller token that callers.file names, with --caller-token-file PATH.",
+  CURSOR_EXPIRED: missed,
   REVISION_MISMATCH: () => `Somebody else changed it meanwhile. ${again}`,
   ACCOUNT_ALREADY_EXISTS: (known) =>
     `Look at it (keyturn accounts get ${known.account_id ?? "ACCOUNT"}), or choose another id.`,

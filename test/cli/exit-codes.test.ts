@@ -98,7 +98,10 @@ describe("the exit code", () => {
     const lintProviders = async (paths: readonly string[]) =>
       paths.flatMap((path) => readdirSync(path)) as never;
     const ran = await run(["providers", "lint", "/nonexistent"], { rooms: { lintProviders } });
-    expect(ran).toMatchObject({ exit: 2, stderr: "error: /nonexistent: there is no such file.\n" });
+    expect(ran).toMatchObject({
+      exit: 2,
+      stderr: "error: /nonexistent: there is no such file or directory.\n",
+    });
   });
 
   it("is 1 for a bug, whose own words are kept back because they may hold a secret", async () => {

@@ -56,6 +56,16 @@ describe("events tail", () => {
     ]);
   });
 
+  it("sends whoever was too slow to the oldest event there is, not to their own cursor", async () => {
+    const metadata = { class: "lifecycle", cursor: "c-1", oldest_cursor: "c-9" };
+    const tooSlow = refusal(status.RESOURCE_EXHAUSTED, "SUBSCRIBER_TOO_SLOW", "Gone.", { metadata });
+    sidecar.answer(watchEvents, { event, cursor: "c-1" }, tooSlow);
+    const { stderr, exit } = await keyturn("events tail");
+    expect(exit).toBe(1);
+    expect(stderr).toContain("keyturn events tail --after c-9");
+    expect(stderr).not.toContain("--after c-1");
+  });
+
   it("writes each message, heartbeats with their cursor included, as JSON", async () => {
     sidecar.answer(watchEvents, { cursor: "c-0" }, { event, cursor: "c-1" }, "hang");
     const ran = await keyturn("events tail --count 1 --json");

@@ -7,6 +7,7 @@ import {
 } from "../../gen/keyturn/v1/event_service_pb.js";
 import type { Command, Invocation } from "../command.ts";
 import { EXIT } from "../exit.ts";
+import { failureOf } from "../failure.ts";
 import { type Colour, plain } from "../paint.ts";
 import { shellWord } from "../shell-word.ts";
 import { iso, relative } from "../when.ts";
@@ -61,7 +62,8 @@ const tail: Command = {
         if (seen >= count) return EXIT.done;
       }
     } catch (error) {
-      if (cursor !== "")
+      // Whoever was too slow finds nothing at their own cursor any more.
+      if (cursor !== "" && failureOf(error, undefined).reason !== "SUBSCRIBER_TOO_SLOW")
         output.note(`To go on from here: keyturn events tail --after ${shellWord(plain(cursor))}`);
       throw error;
     }

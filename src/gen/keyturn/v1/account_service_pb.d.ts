@@ -62,7 +62,8 @@ export declare type Account = Message<"keyturn.v1.Account"> & {
   status: AccountStatus;
 
   /**
-   * Machine-readable: why it is not ACTIVE.
+   * Machine-readable: why it is not ACTIVE. "not_connected", "disabled"; of NEEDS_REAUTH "refused", "no_refresh_token",
+   * "credential_expired" or "verification_refused"; of MISCONFIGURED the provider's code, "invalid_client".
    *
    * @generated from field: string status_reason = 9;
    */
@@ -408,7 +409,7 @@ export declare const MintingSecretsSchema: GenMessage<MintingSecrets>;
  */
 export declare type CreateAccountRequest = Message<"keyturn.v1.CreateAccountRequest"> & {
   /**
-   * Empty: one is made (UUIDv7).
+   * 1 to 128 of A-Z a-z 0-9 . _ ~ -, starting with a letter or digit. Empty: one is made (UUIDv7).
    *
    * @generated from field: string account_id = 1;
    */
@@ -445,6 +446,9 @@ export declare type CreateAccountRequest = Message<"keyturn.v1.CreateAccountRequ
   externalSubject: string;
 
   /**
+   * Those that the provider's file names, of its patterns. With a credential all that it needs have to be there; without
+   * one the rest may come when the customer connects.
+   *
    * @generated from field: map<string, string> fields = 8;
    */
   fields: { [key: string]: string };

@@ -100,7 +100,21 @@ export declare type Event = Message<"keyturn.v1.Event"> & {
   cursor: string;
 
   /**
-   * "integrated_account:token_refreshed", "oauth_client:configuration_error", "provider:outage_suspected" …
+   * One of these; more may come, so pass over what you do not know.
+   *   integrated_account:created               stored or connected
+   *   integrated_account:token_refreshed       a new token is there
+   *   integrated_account:refresh_failed        not now; it is tried again
+   *   integrated_account:authentication_error  the customer has to authorize again: once for each time that begins
+   *   integrated_account:reactivated           and it has ended
+   *   integrated_account:credential_rotated    an operator or the customer gave a new credential
+   *   integrated_account:expiring              its credential or refresh token ends within a week
+   *   integrated_account:deleted
+   *   oauth_client:secret_rotated
+   *   oauth_client:configuration_error         the provider refuses the client itself
+   *   oauth_client:expiring                    its certificate ends within a week
+   *   provider:outage_suspected                verdicts of many accounts at once are held back
+   *   provider:outage_cleared
+   *   kek:rotated
    *
    * @generated from field: string type = 3;
    */
@@ -303,9 +317,10 @@ export declare const EventService: GenService<{
    * seen before has the same id. Resuming is exact within the retention of the classes asked for: 7 days, and 15
    * minutes for integrated_account:token_refreshed.
    *
-   * Errors: OUT_OF_RANGE (CURSOR_EXPIRED: metadata names the class and the oldest cursor), RESOURCE_EXHAUSTED
-   * (SUBSCRIBER_TOO_SLOW: resume from metadata["cursor"]), INVALID_ARGUMENT, UNAVAILABLE (STORE_UNAVAILABLE,
-   * SHUTTING_DOWN), UNAUTHENTICATED, PERMISSION_DENIED.
+   * Errors: OUT_OF_RANGE (CURSOR_EXPIRED) and RESOURCE_EXHAUSTED (SUBSCRIBER_TOO_SLOW): events after the cursor are no longer
+   * kept, so read the state anew (AccountService.ListAccounts) and resume from metadata["oldest_cursor"]. UNAVAILABLE
+   * (SHUTTING_DOWN): resume from metadata["cursor"], at any sidecar. INVALID_ARGUMENT, UNAVAILABLE
+   * (STORE_UNAVAILABLE), UNAUTHENTICATED, PERMISSION_DENIED.
    *
    * @generated from rpc keyturn.v1.EventService.WatchEvents
    */

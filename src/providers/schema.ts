@@ -376,9 +376,10 @@ export const providerFile = z.strictObject({
   proxy: z
     .strictObject({
       base_url: template.optional(),
-      headers: textHeaders
-        .optional()
-        .meta({ description: "Sent with every API call, unless the caller sends them." }),
+      headers: textHeaders.optional().meta({
+        description:
+          "Sent with every API call, unless the caller sends them, or the account lacks a field that may be missing (required: false).",
+      }),
       token_ended: expression.optional().meta({
         description:
           "Over {status, headers, body} of an API answer: true when the access token has ended, which is then refreshed once and the call made again. Bodies are looked into when they are JSON. Never asked at 429 and 5xx. Default: status 401.",

@@ -11,6 +11,7 @@ const { putClient, getClient } = OAuthClientService.method;
 /** A vendor whose API wants a token of the app's own beside the customer's. */
 async function startAds() {
   const seen: (string | undefined)[] = [];
+  const managers: (string | undefined)[] = [];
   let n = 0;
   const server = createServer((request, response) => {
     response.setHeader("content-type", "application/json");
@@ -20,6 +21,7 @@ async function startAds() {
       return;
     }
     seen.push(request.headers["developer-token"]?.toString());
+    managers.push(request.headers["login-customer-id"]?.toString());
     response.end("{}");
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -27,6 +29,7 @@ async function startAds() {
   return {
     port: typeof address === "object" && address !== null ? String(address.port) : "",
     seen,
+    managers,
     refreshes: () => n,
     close: () => {
       server.closeAllConnections();
@@ -102,5 +105,21 @@ describe("a secret of the OAuth client that calls of the API carry", () => {
     expect(ads.refreshes()).toBe(1);
     expect(await put({}, { clientSecret: "s2" })).toMatchObject({ secretFields: ["developer_token"] });
     await expect.poll(headers, { timeout: 2_000 }).toMatchObject({ "developer-token": "dev-2" });
+  });
+});
+
+describe("a header of a field that an account may lack", () => {
+  it("goes into the calls of accounts that have it, and of no others", async () => {
+    await stage.admin.call(AccountService.method.createAccount, {
+      accountId: "managed",
+      provider: "ads",
+      client: "main",
+      fields: { port: ads.port, manager: "1234567890" },
+      credential: { kind: { case: "oauth", value: { refreshToken: "grant" } } },
+    });
+    ads.managers.length = 0;
+    for (const accountId of ["customer", "managed"])
+      await stage.data.call(CredentialService.method.proxy, { accountId, method: "GET", path: "/campaigns" });
+    expect(ads.managers).toEqual([undefined, "1234567890"]);
   });
 });

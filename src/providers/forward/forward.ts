@@ -7,7 +7,7 @@ import { type Catalogue, providerIn } from "../load.ts";
 import type { Provider } from "../provider.ts";
 import { isThrottled, limitHeaders, type RateLimits, rateLimitsOf } from "../rate-limit.ts";
 import { hostsOf } from "../request.ts";
-import { renderHeader } from "../template.ts";
+import { renderHeader, variablesOf } from "../template.ts";
 import { answerHeaders, checkedHeaders, requestHeaders } from "./headers.ts";
 import { noBaseUrl, type RequireHost } from "./no-base.ts";
 import { peek } from "./peek.ts";
@@ -128,9 +128,13 @@ function settling(): (provider: Provider, fields: ForwardedCall["fields"]) => Se
 
 function settledOf(provider: Provider, fields: ForwardedCall["fields"]): Settled {
   const lookup = fieldLookup(provider.fields, fields);
-  const defaults = provider.proxy.headers.map(
-    ([name, template]) => [name, renderHeader(name, template, lookup)] as const,
-  );
+  const isLeftOut = (name: string) =>
+    provider.file.account_fields?.[name]?.required === false &&
+    !Object.hasOwn(fields, name) &&
+    provider.fields.get(name)?.default === undefined;
+  const defaults = provider.proxy.headers
+    .filter(([, template]) => !variablesOf(template).some(isLeftOut))
+    .map(([name, template]) => [name, renderHeader(name, template, lookup)] as const);
   const { windows, retryAfter, throttled } = provider.response.rateLimits;
   const readsAnswers =
     windows.length > 0 || [retryAfter, throttled, provider.proxy.tokenEnded].some((own) => own !== undefined);

@@ -5,6 +5,8 @@ export interface StallingProxy {
   readonly port: number;
   /** Nothing goes through any more, in either direction, on old and new connections. */
   stall(): void;
+  /** Nothing goes through any more on the connections there are; new ones work. */
+  stallThoseOpen(): void;
   /** What was held back goes through. */
   resume(): void;
   /** Ends every connection. */
@@ -41,6 +43,9 @@ export async function startStallingProxy(port: number): Promise<StallingProxy> {
     port: typeof address === "object" && address !== null ? address.port : 0,
     stall: () => {
       isStalled = true;
+      for (const socket of sockets) socket.pause();
+    },
+    stallThoseOpen: () => {
       for (const socket of sockets) socket.pause();
     },
     resume: () => {

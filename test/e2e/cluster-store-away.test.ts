@@ -114,6 +114,22 @@ describe("sidecars whose etcd", () => {
     expect(sent(one, "cut-off")).toBe(1);
   }, 60_000);
 
+  it("goes silent on one of them's connections: a disabled and a deleted account are refused there within twenty seconds", async () => {
+    const proxy = await startStallingProxy(one.etcd.only.port);
+    onTestFinished(() => proxy.close());
+    const deaf = await one.serve("deaf", { endpoints: [`http://127.0.0.1:${proxy.port}`] });
+    const ids = ["to-disable", "to-delete"];
+    for (const id of ids) await one.connect(id, { expired: false });
+    const askDeaf = () => Promise.all(ids.map((id) => ask({ sidecars: [deaf] }, 0, id)));
+    for (const answer of await askDeaf()) expect(answer).toMatch(/^sim_at_/);
+    proxy.stallThoseOpen();
+    await one.admin.call(AccountService.method.disableAccount, { accountId: "to-disable" });
+    await one.admin.call(AccountService.method.deleteAccount, { accountId: "to-delete" });
+    await expect
+      .poll(askDeaf, { timeout: 20_000, interval: 200 })
+      .toEqual(["ACCOUNT_DISABLED", "ACCOUNT_NOT_FOUND"]);
+  }, 60_000);
+
   it("loses its leader go on at another member", async () => {
     const three = await cluster({ sidecars: 2, etcd: { members: 3 } });
     await three.connect("before");

@@ -9,9 +9,11 @@ import type { Store, Transaction, TransactionResult } from "../../src/tokens/sto
 import type { World } from "../../src/tokens/world.ts";
 
 const DAY_MS = 86_400_000;
-const AT_ONCE = 1_000;
 /** Transactions that become one. */
 const BATCH = 250;
+/** More would only wait for each other, and a store on a busy machine has its deadlines. */
+const BATCHES_AT_ONCE = 4;
+const FLUSH_AFTER_MS = 200;
 
 export interface Seeding {
   /** Configuration keys beside state directory and sockets. */
@@ -50,8 +52,9 @@ export async function seedAccounts(stateDir: string, count: number, seeding: See
   const endsAtMs = seeding.endsAtMs ?? ((n: number) => clock.now() + DAY_MS * (1 + (n % 29)));
   const batching = { ...world, store: batched(world.store, batch) };
   const accounts = new Accounts(batching, new Known(clock, 1), new ContentMarks(world));
-  for (let from = 0; from < count; from += AT_ONCE) {
-    const ids = Array.from({ length: Math.min(AT_ONCE, count - from) }, (_, n) => from + n);
+  const atOnce = BATCHES_AT_ONCE * batch;
+  for (let from = 0; from < count; from += atOnce) {
+    const ids = Array.from({ length: Math.min(atOnce, count - from) }, (_, n) => from + n);
     await Promise.all(
       ids.map((n) =>
         accounts.create(accountOf(n, { port, nowMs: clock.now(), endsAtMs }), {
@@ -119,11 +122,13 @@ function batched(store: Store, batch: number): Store {
   };
   return {
     read: (reads) => store.read(reads),
-    scan: (kind, after, limit) => store.scan(kind, after, limit),
+    scan: (kind, after, limit, shard) => store.scan(kind, after, limit, shard),
     write: (transaction) =>
       new Promise((resolve) => {
         waiting.push({ transaction, resolve });
         if (waiting.length === batch) flush();
+        // The last ones are not a whole batch.
+        else if (waiting.length === 1) setTimeout(flush, FLUSH_AFTER_MS);
       }),
   };
 }

@@ -1,4 +1,4 @@
-import { KeyturnError } from "../errors.ts";
+import { KeyturnError, withMetadata } from "../errors.ts";
 import { type Account, DEFAULT_SLOT } from "./account.ts";
 import {
   breakerOf,
@@ -11,6 +11,7 @@ import {
 } from "./breaker.ts";
 import { type Caps, type Room, takeRoom } from "./caps.ts";
 import { recordClientFault, unmade } from "./client-fault.ts";
+import { about } from "./connection-faults.ts";
 import { requireClient, requireUsable } from "./connection-subjects.ts";
 import { coolingDown } from "./decide.ts";
 import { Draft } from "./draft.ts";
@@ -147,7 +148,8 @@ export class Admission {
     requireClient(account, oauthClient?.value);
     if (oauthClient !== undefined) requireUsable(oauthClient.value);
     const key = { accountId: account.id, slot: DEFAULT_SLOT };
-    if (cooldown !== undefined) throw coolingDown({ key }, account, cooldown.value, clock.now());
+    if (cooldown !== undefined)
+      throw withMetadata(coolingDown({ key }, account, cooldown.value, clock.now()), about(account));
     const room = this.#caps.room(snapshot, false);
     if (room === undefined) {
       this.#gates.close(snapshot.client, this.#caps.fullForMs());
@@ -268,9 +270,9 @@ function leavingDraft(snapshot: Snapshot, admitted: Admitted, ending: Ending, no
   return draft;
 }
 
-function noRoom({ id, provider }: Account): KeyturnError {
+function noRoom(account: Account): KeyturnError {
   return new KeyturnError("PROVIDER_RATE_LIMITED", "The token endpoint's caps leave no room yet.", {
-    metadata: { account_id: id, provider, cause: "budget" },
+    metadata: { ...about(account), cause: "budget" },
     retryAfterMs: 1_000,
   });
 }

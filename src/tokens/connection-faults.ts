@@ -106,8 +106,9 @@ export function introductionFault(
   return invalid(`fields.${said.field}`, `${what}; start again with one of them: ${choices.join(", ")}`);
 }
 
-function about(account: Account): Readonly<Record<string, string>> {
-  return { account_id: account.id, provider: account.provider };
+/** What an error about connecting an account says of it; its OAuth client is what an operator has to look at. */
+export function about({ id, provider, client }: Account): Readonly<Record<string, string>> {
+  return { account_id: id, provider, ...(client === "" ? {} : { client }) };
 }
 
 function unavailable(metadata: Readonly<Record<string, string>>, cause: string): KeyturnError {

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { PassThrough } from "node:stream";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { cli } from "../../src/cli/cli.ts";
+import { OAuthClientService } from "../../src/gen/keyturn/v1/oauth_client_service_pb.js";
 import { scene } from "../e2e/harness.ts";
 import { tempFolder } from "../fakes/temp-folder.ts";
 import { roomsWith, run } from "./run.ts";
@@ -113,6 +114,17 @@ describe("keyturn connect", () => {
     expect(exit).toBe(2);
     expect(stderr).toContain("next: Give it as --field NAME=VALUE; which there are");
     expect(stderr).toContain("fields.port: this provider needs it");
+  });
+
+  it("says where the provider has to redirect to when its address cannot tell it", async () => {
+    const { connect, admin } = await terminal({ "providers.directories": PROVIDERS });
+    const client = { provider: "app-install", name: "main", clientId: "app", clientSecret: "app-secret" };
+    await admin.call(OAuthClientService.method.putClient, client);
+    const { written, exited, stop } = connect(["app-install", "--client", "main", "--account", "acme"]);
+    await expect.poll(() => written.stderr, { timeout: 10_000 }).toMatch(/Waiting until/);
+    expect(written.stderr).toMatch(/has to redirect to http:\/\/127\.0\.0\.1:\d+\/callback:/);
+    stop.abort();
+    expect(await exited).toBe(130);
   });
 
   it("gives up on Ctrl-C", async () => {

@@ -58,6 +58,9 @@ describe("the exchange of a code", () => {
     expect(await stage.ask("r")).toMatchObject({ reason: "CLIENT_MISCONFIGURED", cause: "invalid_client" });
     const refused = await stage.within(MINUTE_MS, openness(complete(stage, of(all, 2))));
     expect(refused).toBe("CLIENT_MISCONFIGURED open");
+    await expect(stage.within(MINUTE_MS, complete(stage, of(all, 2)))).rejects.toMatchObject({
+      metadata: { provider: "vendor", client: "main", cause: "invalid_client" },
+    });
     expect(stage.consents.redeemed).toHaveLength(2);
     stage.consents.always = { kind: "grant" };
     await stage.putClient("secret-2");

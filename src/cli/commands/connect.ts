@@ -132,7 +132,7 @@ function wanted({ args, options }: Invocation) {
 /** `toOpen` may be seen by everybody on this machine; the authorization's own address is for its customer. */
 function show(
   { io, options, output }: Invocation,
-  { accountId, authorizationUrl, expireTime }: StartAuthorizationResponse,
+  { accountId, authorizationUrl, redirectUri, expireTime }: StartAuthorizationResponse,
   toOpen: string,
 ): void {
   if (output.json) output.object({ accountId, authorizationUrl });
@@ -140,6 +140,8 @@ function show(
   output.note(
     `${opened ? "Your browser opens. If not, open" : "Open"} this in a browser:\n\n  ${authorizationUrl}\n`,
   );
+  if (!authorizationUrl.includes(encodeURIComponent(redirectUri)))
+    output.note(`The provider has to redirect to ${redirectUri}: it goes by what is registered there.\n`);
   if (expireTime !== undefined)
     output.note(`Waiting until ${new Date(timestampMs(expireTime)).toLocaleTimeString()}; Ctrl-C gives up.`);
 }

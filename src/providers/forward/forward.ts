@@ -96,7 +96,7 @@ export function createForward(deps: ForwardDeps): Forward {
       answer = answered;
       hop = next;
     }
-    return forwarded(settled, provider, answer);
+    return isPlain(settled, answer) ? plain(answer) : forwarded(provider, answer);
   };
 }
 
@@ -239,8 +239,7 @@ function unanswered({ kind, cause }: Unanswered, provider: Provider, call: Forwa
   return new KeyturnError("PROVIDER_UNAVAILABLE", text, { metadata });
 }
 
-async function forwarded(settled: Settled, provider: Provider, answer: Answer): Promise<Forwarded> {
-  if (!settled.readsAnswers && answer.status !== 429 && !tellsLimits(answer.headers)) return plain(answer);
+async function forwarded(provider: Provider, answer: Answer): Promise<Forwarded> {
   const { body, whole } = await beginning(provider, answer);
   const read = whole === undefined ? readHead(answer) : readAnswer({ ...answer, body: whole });
   const { rateLimits } = provider.response;
@@ -262,7 +261,11 @@ function tokenEnded({ proxy }: Provider, read: ReadAnswer): boolean {
   return read.status < 500 && (judge(proxy.tokenEnded, read) ?? read.status === 401);
 }
 
-/** An answer that says nothing but what its status and body say. */
+/** True of an answer that says nothing of limits, where the file has no words of its own for them or for ended tokens. */
+function isPlain({ readsAnswers }: Settled, { status, headers }: Answer): boolean {
+  return !readsAnswers && status !== 429 && !tellsLimits(headers);
+}
+
 function plain(answer: Answer): Forwarded {
   return {
     status: answer.status,

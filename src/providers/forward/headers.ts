@@ -91,7 +91,8 @@ export function headersElsewhere(headers: HttpFields): HttpFields {
 export function answerHeaders(headers: HttpFields): HttpFields {
   let named: readonly string[] = [];
   for (const [name, value] of headers) {
-    if (name !== "connection") continue;
+    // What nearly all of them say names no header of its own.
+    if (name !== "connection" || value === "keep-alive" || value === "close") continue;
     named = [
       ...named,
       ...value

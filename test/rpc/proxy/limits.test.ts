@@ -212,10 +212,10 @@ describe("pressure", () => {
     await at.have("acme");
     let written = 0;
     at.api.answer = async (response) => {
+      const closed = once(response, "close");
       while (written < 64 * MIB && !response.destroyed) {
         written += 65_536;
-        if (!response.write(Buffer.alloc(65_536)))
-          await Promise.race([once(response, "drain"), once(response, "close")]);
+        if (!response.write(Buffer.alloc(65_536))) await Promise.race([once(response, "drain"), closed]);
       }
       response.end();
     };

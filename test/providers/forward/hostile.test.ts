@@ -70,6 +70,19 @@ describe("a destination that the account's fields make", () => {
     expect(visits()).toBe(0);
   });
 
+  it.each([
+    [{ host: "127.1" }, "ip_literal"],
+    [{ host: "a@evil.test" }, "userinfo"],
+    [{ host: "api.example.test\r\nHost: x" }, "fields.host"],
+    [{}, "fields.host"],
+    [{ host: "api.example.test" }, "no_base_url"],
+  ])("that never became a base URL is refused with the cause: %j", async (fields, cause) => {
+    const { port, visits } = await silentPort();
+    const { forward, dialled } = forwarding(ANY_HOST, port);
+    expect(await refusal(forward(callOf({ fields, baseUrl: "" })))).toBe(`DESTINATION_NOT_ALLOWED ${cause}`);
+    expect([dialled, visits()]).toEqual([[], 0]);
+  });
+
   it.each(["10.1.2.3", "127.0.0.1", "169.254.169.254", "::1", "::ffff:10.0.0.1", "fd00::1"])(
     "is refused when its name resolves to %s, alone or beside a public address",
     async (address) => {

@@ -101,11 +101,16 @@ describe("a destination that the account's fields make", () => {
       userinfo: ["api.example.test@127.0.0.1", `a:b@127.0.0.1:${port}`],
       backslash: ["127.0.0.1\\@api.example.test"],
       fragment: ["127.0.0.1#"],
-      account_field: [
-        ...["127.0.0.1\r\nHost: x", "127.0.0.1\0", "127.0\t.0.1", "127。0。0。1", "１２７.0.0.1"],
-        ...["ⓛⓞⓒⓐⓛⓗⓞⓢⓣ", "аpi.example.test", ""],
-      ],
     };
+    // What no text of a field may be does not even become an account.
+    const never = [
+      ...["127.0.0.1\r\nHost: x", "127.0.0.1\0", "127.0\t.0.1", "127。0。0。1", "１２７.0.0.1"],
+      ...["ⓛⓞⓒⓐⓛⓗⓞⓢⓣ", "аpi.example.test"],
+    ];
+    for (const host of never)
+      await expect(have(at, "never", "anywhere", host), host).rejects.toThrow(
+        "INVALID_ARGUMENT: fields.host",
+      );
     const all = Object.entries(causes).flatMap(([cause, hosts]) =>
       hosts.map((host) => [cause, host] as const),
     );
@@ -218,7 +223,7 @@ describe("a provider that wants the OAuth client's certificate", () => {
     options: { clientCertificate: true }
 authorization: { format: bearer, config: { path: oauth.token.access_token } }
 proxy: { base_url: "https://api.${domain}/v1" }
-allowed_hosts: [api.${domain}]
+allowed_hosts: [api.${domain}, login.${domain}]
 `;
 
   it("is shown it, and is verified itself all the same", async () => {

@@ -28,7 +28,15 @@ import type { Address } from "./rpc/listener.ts";
 import { type RunningServers, type ServersDeps, startServers } from "./rpc/servers.ts";
 import { createSealer, type KekAct } from "./seal/envelope.ts";
 import { createProcessSeal } from "./seal/process-seal.ts";
-import { checkEpoch, instanceOf, knownRevision, openStateDir, placeOf, rememberRevision } from "./state.ts";
+import {
+  checkEpoch,
+  instanceOf,
+  isRestored,
+  knownRevision,
+  openStateDir,
+  placeOf,
+  rememberRevision,
+} from "./state.ts";
 import { type OpenStore, openStore } from "./stores.ts";
 import { Heart } from "./tokens/heart.ts";
 import { OwnJournalMark } from "./tokens/journal-mark.ts";
@@ -93,12 +101,16 @@ export async function startSidecar({
   let endEarly = async () => {};
   try {
     let heart: Heart | undefined;
+    let onSetBack = (_revision: number) => {};
     const store = await openStore({
       config,
       stateDir,
       clock,
       log,
-      onGap: () => void heart?.forgetAll(),
+      onGap: (why, revision) => {
+        if (why === "set_back") onSetBack(revision);
+        void heart?.forgetAll();
+      },
       signal,
     });
     undo.push(() => store.close());
@@ -137,6 +149,10 @@ export async function startSidecar({
     const vendors = createVendors(outside);
     const newId = () => randomBytes(12).toString("base64url");
     const restore = new RestoreWatch({ store: store.store, clock, newId, instance, report: log });
+    onSetBack = (revision) => {
+      const unwritten = (error: unknown) => log("store set back: the hold is not written yet", {}, error);
+      void restore.notice(revision).catch(unwritten);
+    };
     const unwatch = restore.follow(store.events);
     undo.push(async () => unwatch());
     const membership = await joinMembers(config, { ...store, store: restore.store }, instance, {
@@ -207,7 +223,7 @@ export async function startSidecar({
     });
     const mark = new OwnJournalMark(world, kek, hostname());
     const tellMark = async () => {
-      rememberRevision(stateDir, restore.highestRevision);
+      rememberRevision(stateDir, restore.highestRevision, store.events.identity);
       await mark.tell();
     };
     const housekeeping = keepHouse(
@@ -222,7 +238,7 @@ export async function startSidecar({
     const watching = new AbortController();
     undo.push(async () => {
       watching.abort();
-      rememberRevision(stateDir, restore.highestRevision);
+      rememberRevision(stateDir, restore.highestRevision, store.events.identity);
     });
     endEarly = async () => {
       housekeeping.abort();
@@ -232,6 +248,8 @@ export async function startSidecar({
     signal?.throwIfAborted();
     const giveUp = () => void beating.stop(0);
     signal?.addEventListener("abort", giveUp);
+    if (isRestored(stateDir, store.events.identity))
+      await restore.notice((await store.store.read([])).storeRevision);
     await restore.start(knownRevision(stateDir), afterRestore, watching.signal);
     await beating.start();
     signal?.removeEventListener("abort", giveUp);

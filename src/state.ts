@@ -51,8 +51,16 @@ export function knownRevision(stateDir: string): number {
   return Number.isSafeInteger(found) ? found : 0;
 }
 
-export function rememberRevision(stateDir: string, revision: number): void {
+/** `identity`: of the store's one order of events. */
+export function rememberRevision(stateDir: string, revision: number, identity: string): void {
   writeText(join(stateDir, "store-revision"), `${revision}\n`);
+  writeText(join(stateDir, "store-identity"), `${identity}\n`);
+}
+
+/** True when an earlier life on this disk knew the store by another identity: it was restored since. */
+export function isRestored(stateDir: string, identity: string): boolean {
+  const known = readText(join(stateDir, "store-identity"))?.trim();
+  return known !== undefined && known !== identity;
 }
 
 /**
@@ -85,7 +93,7 @@ export function checkEpoch(
   }
   writeText(path, `${storeEpoch}\n`);
   // Another store counts its own revisions.
-  rmSync(join(stateDir, "store-revision"), { force: true });
+  for (const name of ["store-revision", "store-identity"]) rmSync(join(stateDir, name), { force: true });
 }
 
 function readText(path: string): string | undefined {

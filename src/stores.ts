@@ -6,6 +6,7 @@ import type { Log } from "./log.ts";
 import { holdDirectory } from "./store/embedded/directory.ts";
 import { openEmbeddedStore } from "./store/embedded/open.ts";
 import type { EtcdAccess } from "./store/etcd/access.ts";
+import type { Gap } from "./store/etcd/feed.ts";
 import { openEtcdStore } from "./store/etcd/open.ts";
 import { upkeepFaults, upkeepOf } from "./store/etcd/upkeep.ts";
 import type { Session } from "./tokens/membership.ts";
@@ -30,7 +31,7 @@ export interface StoreOptions {
   readonly clock: Clock;
   readonly log: Log;
   /** Events may have been missed for good. */
-  readonly onGap: () => void;
+  readonly onGap: (why: Gap, revision: number) => void;
   /** Ends the waiting for a store that does not answer. */
   readonly signal?: AbortSignal | undefined;
 }
@@ -67,9 +68,9 @@ async function openShared(options: StoreOptions): Promise<OpenStore> {
         prefix: config.store.prefix,
         clock,
         report: (error) => log("the connection to etcd broke; it is made again", {}, error),
-        onGap: (why) => {
+        onGap: (why, revision) => {
           log("the feed of changes has a gap", { why });
-          onGap();
+          onGap(why, revision);
         },
       }),
     );

@@ -27,6 +27,8 @@ export class RestoreWatch {
   /** The highest revision that any answer of the store has shown. */
   #highest = 0;
   #isHeld = false;
+  /** The hold, until it is written down. */
+  #unwritten: RestoreHold | undefined;
 
   constructor(deps: RestoreWatchDeps) {
     this.#deps = deps;
@@ -77,6 +79,12 @@ export class RestoreWatch {
     void this.#run(signal);
   }
 
+  /** The store shows by something else than its revision, which is `found`, that it was set back. */
+  async notice(found: number): Promise<void> {
+    if (this.#isHeld) return;
+    await this.#hold(this.#highest, found, "set_back");
+  }
+
   /** Undefined: nothing is held. */
   async held(): Promise<RestoreHold | undefined> {
     return (await this.#deps.store.read([AT])).get(AT)?.value;
@@ -84,9 +92,9 @@ export class RestoreWatch {
 
   /** What is refreshed from now on may be a spent token; what the provider refuses then is flagged. Idempotent. */
   async accept(): Promise<void> {
-    const entry = (await this.#deps.store.read([AT])).get(AT);
-    await this.#write(new Draft().remove(entry));
-    this.#isHeld = false;
+    const view = await this.#deps.store.read([AT]);
+    await this.#write(new Draft().remove(view.get(AT)));
+    this.#release(view.storeRevision);
   }
 
   /** An answer is compared with what was known when it was asked for: two of them may come in either order. */
@@ -96,7 +104,7 @@ export class RestoreWatch {
       this.#isHeld = true;
       void this.#hold(before, view.storeRevision, "set_back").catch((error: unknown) =>
         this.#deps.report(
-          "store set back: the hold is not written, and is kept by this sidecar alone",
+          "store set back: the hold is not written yet, and is kept by this sidecar alone",
           {},
           error,
         ),
@@ -117,20 +125,38 @@ export class RestoreWatch {
         why,
       },
     );
-    await this.#write(
-      new Draft().put(AT, { sinceMs: clock.now(), instance, seenRevision: seen, foundRevision: found, why }),
-    );
+    this.#unwritten = { sinceMs: clock.now(), instance, seenRevision: seen, foundRevision: found, why };
+    await this.#writeHold();
+  }
+
+  async #writeHold(): Promise<void> {
+    const hold = this.#unwritten;
+    if (hold === undefined) return;
+    await this.#write(new Draft().put(AT, hold));
+    if (this.#unwritten === hold) this.#unwritten = undefined;
   }
 
   async #run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       await this.#deps.clock.sleep(LOOK_EVERY_MS, signal).catch(() => undefined);
       if (!this.#isHeld || signal.aborted) continue;
-      const hold = await this.held().catch(() => "unknown" as const);
-      if (hold !== undefined) continue;
-      this.#isHeld = false;
+      // That it is not there is an operator's word only when it was.
+      if (this.#unwritten !== undefined) {
+        await this.#writeHold().catch(() => undefined);
+        continue;
+      }
+      const view = await this.#deps.store.read([AT]).catch(() => undefined);
+      if (view === undefined || view.get(AT) !== undefined) continue;
+      this.#release(view.storeRevision);
       this.#deps.report("the store's state is accepted: refreshes go on", {});
     }
+  }
+
+  /** What the store shows now is what it is from here on. */
+  #release(storeRevision: number): void {
+    this.#unwritten = undefined;
+    this.#isHeld = false;
+    this.#highest = storeRevision;
   }
 
   async #write(draft: Draft): Promise<void> {

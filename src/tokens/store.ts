@@ -75,6 +75,8 @@ export interface Page<K extends Kind> {
 export interface EventLog {
   /** Random per database: a replaced one has another. */
   readonly identity: string;
+  /** How often the store was found set back since this process began: its order has begun anew then. Undefined: never. */
+  readonly setBacks?: number;
   /** Stored events of these classes after a position, in order, at most `limit`. */
   read(after: EventPosition, classes: readonly EventClass[], limit: number): Promise<readonly StoredEvent[]>;
   /** The newest position now, and for each class the position before which events have been dropped. */

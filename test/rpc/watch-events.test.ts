@@ -23,6 +23,7 @@ function stage() {
   let reads = 0;
   const events = {
     ...client.events,
+    setBacks: 0,
     read: (...args: Parameters<typeof client.events.read>) => {
       reads += 1;
       return client.events.read(...args);
@@ -86,7 +87,8 @@ function stage() {
       ids: () => got.flatMap(({ message }) => message.event?.accountId ?? []),
     };
   };
-  return { time, store, happen, subscribe, stopping, reads: () => reads };
+  const setBack = () => (events.setBacks += 1);
+  return { time, store, happen, setBack, subscribe, stopping, reads: () => reads };
 }
 
 describe("a subscription", () => {
@@ -111,6 +113,16 @@ describe("a subscription", () => {
     happen(CREATED, "mine");
     await time.run(time.nowMs + 1);
     expect(from.ids()).toEqual(["mine"]);
+  });
+
+  it("ends when the store is set back under it: what its cursor counts has begun anew", async () => {
+    const { time, setBack, subscribe } = stage();
+    const { ended, got } = subscribe({});
+    await time.run(1_000);
+    setBack();
+    await time.run(20_000);
+    expect(await ended).toMatchObject({ reason: "CURSOR_EXPIRED", metadata: { cause: "store_set_back" } });
+    expect(got.length).toBeLessThan(3);
   });
 
   it("reads no further while its subscriber does not, and has one message under way at most", async () => {

@@ -75,6 +75,32 @@ describe("a member that is cut off from the other two", () => {
   });
 });
 
+describe("an etcd that was restored as another cluster", () => {
+  it.concurrent("is known for one, though its revision is higher than before, and its order has begun anew", {
+    timeout: 60_000,
+  }, async (test) => {
+    await using before = await startEtcd();
+    await using restored = await startEtcd();
+    const other = await openOn(test, restored.urls);
+    for (let n = 0; n < 20; n += 1) await other.store.write(say(String(n)));
+    const gaps: string[] = [];
+    const urls = [...before.urls, ...restored.urls];
+    const { store, events, told } = await openOn(test, urls, { onGap: (why) => void gaps.push(why) });
+    const { identity, setBacks } = events;
+    await store.write(say("before"));
+    await before.only.kill();
+    let view = await store.read([ID]).catch(() => undefined);
+    // Whoever sees the first answer knows already.
+    for (; view === undefined; view = await store.read([ID]).catch(() => undefined)) await delay(20);
+    expect(gaps).toEqual(["set_back"]);
+    expect(events.identity).not.toBe(identity);
+    expect(events.setBacks).toBe(setBacks + 1);
+    await other.store.write(say("after"));
+    await test.expect.poll(() => told.at(-1)?.reason, { timeout: 10_000 }).toBe("after");
+    expect(gaps).toEqual(["set_back"]);
+  });
+});
+
 describe("a frozen etcd", () => {
   it.concurrent("ends every call within its deadline, and says which may have landed", async (test) => {
     await using etcd = await startEtcd();

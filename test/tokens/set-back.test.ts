@@ -132,6 +132,7 @@ describe("a store that was set back", () => {
   async function watched(known = 0, afterRestore = false) {
     let watch: RestoreWatch | undefined;
     let back = 0;
+    let refusesHolds = false;
     const stage = await Stage.open({
       around: (world) => {
         const older = (view: View): View => ({
@@ -143,6 +144,8 @@ describe("a store that was set back", () => {
           ...world.store,
           read: async (reads) => older(await world.store.read(reads)),
           write: async (transaction) => {
+            const isHold = transaction.writes.some((one) => "put" in one && one.put.kind === "restore_hold");
+            if (isHold && refusesHolds) throw storeAway();
             const { applied, view } = await world.store.write(transaction);
             return { applied, view: older(view) };
           },
@@ -157,7 +160,8 @@ describe("a store that was set back", () => {
     await stage.connect("fresh", HOUR_MS);
     const stop = new AbortController();
     await watch.start(known, afterRestore, stop.signal);
-    return { stage, watch, stop, setBackBy: (revisions: number) => (back = revisions) };
+    const setBackBy = (revisions: number) => (back = revisions);
+    return { stage, watch, stop, setBackBy, refuseHolds: (are: boolean) => (refusesHolds = are) };
   }
 
   it("is noticed by a running sidecar, which serves what is valid and sends no refresh until that is accepted", async () => {
@@ -194,6 +198,33 @@ describe("a store that was set back", () => {
     await watch.accept();
     await stage.pass(5 * SECOND_MS);
     expect(other.isHeld).toBe(false);
+  });
+
+  it("is held until an operator accepts also when the hold could not be written down at first", async () => {
+    const { stage, watch, setBackBy, refuseHolds } = await watched();
+    refuseHolds(true);
+    setBackBy(30);
+    await stage.ask("a");
+    await stage.pass(10 * SECOND_MS);
+    expect(watch.isHeld).toBe(true);
+    expect(await watch.held()).toBeUndefined();
+    refuseHolds(false);
+    await stage.pass(5 * SECOND_MS);
+    expect(await watch.held()).toMatchObject({ why: "set_back" });
+    await watch.accept();
+    expect(watch.isHeld).toBe(false);
+  });
+
+  it("is noticed by another word than its revision as well", async () => {
+    const { stage, watch, setBackBy } = await watched();
+    await stage.within(MINUTE_MS, watch.notice(stage.store.revision));
+    expect(await watch.held()).toMatchObject({ why: "set_back" });
+    setBackBy(30);
+    expect((await stage.ask("a")).cause).toBe("store_set_back");
+    // Accepted is its state as it is, with its lower revision.
+    await watch.accept();
+    await stage.ask("fresh", { minValidityMs: 2 * HOUR_MS });
+    expect(watch.isHeld).toBe(false);
   });
 
   it("is not taken for one when two answers come in the other order", async () => {

@@ -36,6 +36,7 @@ export function watchEvents(deps: WatchEventsDeps) {
       request.afterCursor === ""
         ? (await events.bounds()).newest
         : positionOf(events.identity, request.afterCursor);
+    const { setBacks } = events;
     await checkRetained(deps, position, classes, "CURSOR_EXPIRED");
     await checkReached(deps, position);
     const wanted = filterOf(request, call);
@@ -55,6 +56,7 @@ export function watchEvents(deps: WatchEventsDeps) {
       await tell();
       while (!ended.aborted) {
         wake = new AbortController();
+        if (events.setBacks !== setBacks) throw setBack(events, (await events.bounds()).newest);
         const recent = events.recent?.(position, classes, BATCH);
         const batch = recent ?? (await events.read(position, classes, BATCH));
         // What lies in memory has not been dropped.
@@ -103,9 +105,12 @@ async function checkRetained(
 /** A cursor from ahead of the store is one from before it was set back. */
 async function checkReached({ events }: WatchEventsDeps, position: EventPosition): Promise<void> {
   const { newest } = await events.bounds();
-  if (position.storeRevision <= newest.storeRevision) return;
-  throw new KeyturnError("CURSOR_EXPIRED", "The cursor is of a store that was set back since.", {
-    metadata: { cause: "store_set_back", oldest_cursor: cursorOf(events.identity, newest) },
+  if (position.storeRevision > newest.storeRevision) throw setBack(events, newest);
+}
+
+function setBack({ identity }: EventLog, newest: EventPosition): KeyturnError {
+  return new KeyturnError("CURSOR_EXPIRED", "The cursor is of a store that was set back since.", {
+    metadata: { cause: "store_set_back", oldest_cursor: cursorOf(identity, newest) },
   });
 }
 

@@ -1,4 +1,4 @@
-import type { IRangeResponse, IRequestOp, ITxnRequest, ITxnResponse } from "etcd3";
+import type { IRangeResponse, IRequestOp, IResponseHeader, ITxnRequest, ITxnResponse } from "etcd3";
 import type { Clock } from "../../clock.ts";
 import { KeyturnError } from "../../errors.ts";
 import type { Kv, KvRead, KvResult, KvRow, KvTransaction, KvView, KvWrite } from "../kv.ts";
@@ -20,6 +20,8 @@ export interface EtcdKvDeps {
   readonly session: Pick<Session, "leaseId">;
   /** Prefixes of the keys that live under the session. */
   readonly sessionKeys: readonly string[];
+  /** Looked at before anybody sees the answer. */
+  readonly onAnswer: (header: IResponseHeader) => void;
 }
 
 /** etcd's transactions, each with a deadline. */
@@ -37,6 +39,7 @@ export class EtcdKv implements Kv {
     const answer = await this.#deps.client.call((etcd, options) => etcd.kv.txn(request, options), {
       deadlineMs: isLog ? LOG_DEADLINE_MS : DEADLINE_MS,
     });
+    this.#deps.onAnswer(answer.header);
     return viewOf(answer, reads, 0);
   }
 
@@ -75,6 +78,7 @@ export class EtcdKv implements Kv {
     const answer = await this.#deps.client.call((etcd, options) => etcd.kv.txn(request, options), {
       writes: writes.length > 0,
     });
+    this.#deps.onAnswer(answer.header);
     const view = answer.succeeded ? viewOf(answer, readAfter, writes.length) : viewOf(answer, readInstead, 0);
     return { applied: answer.succeeded, ...view };
   }

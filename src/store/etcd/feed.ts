@@ -16,6 +16,9 @@ const MAX_PAUSE_MS = 1_000;
 /** Transactions that are read at once when the stream has missed some. */
 export const CATCH_UP_ROWS = 2_000;
 
+/** `set_back`: the store is an older one than it was. */
+export type Gap = "dropped" | "set_back";
+
 export interface FeedDeps {
   readonly client: EtcdClient;
   readonly clock: Clock;
@@ -27,8 +30,8 @@ export interface FeedDeps {
   readonly hasDropped: (afterRevision: number) => Promise<boolean>;
   /** A transaction's rows, in key order. */
   readonly tell: (rows: readonly KvRow[]) => void;
-  /** Rows may have been missed for good; `set_back`: the store is an older one than it was. */
-  readonly onGap: (why: "dropped" | "set_back") => void;
+  /** Rows may have been missed for good; the store is at this revision. */
+  readonly onGap: (why: Gap, revision: number) => void;
   readonly report: (error: unknown) => void;
 }
 
@@ -71,6 +74,11 @@ export class Feed {
     const first = Promise.withResolvers<void>();
     this.#running = this.#run(first.resolve);
     await first.promise;
+  }
+
+  /** The store is another one: what comes after this revision of it is told, however much had been told of the other. */
+  restart(told: number): void {
+    this.#told = told;
   }
 
   async close(): Promise<void> {
@@ -180,12 +188,12 @@ export class Feed {
   /** From the log's own keys, which outlive etcd's history of them. */
   async #catchUp(): Promise<void> {
     const { readLog, hasDropped, onGap } = this.#deps;
-    if (await hasDropped(this.#told)) onGap("dropped");
+    if (await hasDropped(this.#told)) onGap("dropped", this.#told);
     for (;;) {
       const { rows, revision } = await readLog(this.#told + 1);
       if (revision < this.#told) {
         this.#told = revision;
-        onGap("set_back");
+        onGap("set_back", revision);
         return;
       }
       const found = rows.flat();

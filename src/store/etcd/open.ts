@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import type { IResponseHeader } from "etcd3";
 import type { Clock } from "../../clock.ts";
 import type { Store } from "../../tokens/store.ts";
 import { markOf, NO_MARK, RecordEventLog } from "../event-log.ts";
@@ -8,7 +9,7 @@ import { RecordStore } from "../records.ts";
 import type { EtcdAccess } from "./access.ts";
 import { EtcdClient } from "./client.ts";
 import { EtcdKv } from "./etcd-kv.ts";
-import { CATCH_UP_ROWS, Feed } from "./feed.ts";
+import { CATCH_UP_ROWS, Feed, type Gap } from "./feed.ts";
 import { Leases } from "./leases.ts";
 import { Session } from "./session.ts";
 import { TailLog } from "./tail-log.ts";
@@ -24,7 +25,7 @@ export interface EtcdOptions {
   /** What went wrong without a caller to tell it to. */
   readonly report?: (error: unknown) => void;
   /** Events may have been missed for good: nothing remembered may be trusted unread. */
-  readonly onGap?: (why: "dropped" | "set_back") => void;
+  readonly onGap?: (why: Gap, revision: number) => void;
   /** How long a short lease is shared; for tests. */
   readonly leaseBucketMs?: number;
   /** Whose janitor's clock; for tests. Default: `clock`. */
@@ -53,12 +54,25 @@ export async function openEtcdStore(options: EtcdOptions): Promise<EtcdStore> {
   const session = new Session(client, clock, report);
   const sessionKeys = [root + pathUnder("member", []), root + pathUnder("shard", [])];
   const leases = new Leases(client, clock, leaseBucketMs);
-  const kv = new EtcdKv({ client, clock, leases, session, sessionKeys });
+  let onAnswer = (_header: IResponseHeader) => {};
+  const kv = new EtcdKv({
+    client,
+    clock,
+    leases,
+    session,
+    sessionKeys,
+    onAnswer: (header) => onAnswer(header),
+  });
   try {
     const { epoch, clusterId } = await identityOf(client, root);
     const { revision } = await kv.read([]);
     const records = new RecordEventLog(kv, root, `${epoch}-${clusterId}`);
     const events: TailLog = new TailLog(records, revision, () => feed);
+    let cluster = clusterId;
+    const onGap = (why: Gap, revision: number) => {
+      events.forget(why === "set_back" ? `${epoch}-${cluster}` : undefined);
+      options.onGap?.(why, revision);
+    };
     const feed = new Feed(
       {
         client,
@@ -70,14 +84,19 @@ export async function openEtcdStore(options: EtcdOptions): Promise<EtcdStore> {
           return rows.some(([mark]) => (markOf(mark) ?? NO_MARK).storeRevision > afterRevision);
         },
         tell: (rows) => kv.tell(rows, report),
-        onGap: (why) => {
-          events.forget();
-          options.onGap?.(why);
-        },
+        onGap,
         report,
       },
       revision,
     );
+    onAnswer = (header) => {
+      if (header.cluster_id === cluster) return;
+      // A snapshot that is restored makes another cluster, whatever its revision: that may have been bumped.
+      cluster = header.cluster_id;
+      const found = Number(header.revision);
+      feed.restart(found);
+      onGap("set_back", found);
+    };
     await Promise.all([session.open(), feed.open()]).catch(async (error: unknown) => {
       await feed.close();
       throw error;

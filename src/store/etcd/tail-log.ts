@@ -11,7 +11,8 @@ const LAST = Number.MAX_SAFE_INTEGER;
 
 /** A log whose newest events lie in memory, from this process's one watch, so that subscribers do not ask etcd. */
 export class TailLog implements EventLog {
-  readonly identity: string;
+  #identity: string;
+  #setBacks = 0;
   readonly #log: EventLog;
   readonly #feed: () => Pick<Feed, "isCurrent" | "heardAtBootMs">;
   #kept: StoredEvent[] = [];
@@ -19,11 +20,19 @@ export class TailLog implements EventLog {
   #from: EventPosition | undefined;
 
   constructor(log: EventLog, fromRevision: number, feed: () => Pick<Feed, "isCurrent" | "heardAtBootMs">) {
-    this.identity = log.identity;
+    this.#identity = log.identity;
     this.#log = log;
     this.#from = { storeRevision: fromRevision, index: LAST };
     this.#feed = feed;
     log.follow((events) => this.#keep(events));
+  }
+
+  get identity(): string {
+    return this.#identity;
+  }
+
+  get setBacks(): number {
+    return this.#setBacks;
   }
 
   get isCurrent(): boolean {
@@ -60,8 +69,12 @@ export class TailLog implements EventLog {
     return this.#log.follow(listener);
   }
 
-  /** Events were missed: what is kept does not hang together any more. */
-  forget(): void {
+  /** Events were missed: what is kept does not hang together any more. `identity`: the store was set back, to this one. */
+  forget(identity: string | undefined): void {
+    if (identity !== undefined) {
+      this.#identity = identity;
+      this.#setBacks += 1;
+    }
     this.#kept = [];
     this.#from = undefined;
   }

@@ -10,7 +10,7 @@ import { credentialToBytes } from "./credential.ts";
 import type { Flight } from "./flight.ts";
 import type { JournalSlot } from "./journal.ts";
 import type { Known } from "./known.ts";
-import { EAR_MS } from "./limits.ts";
+import { DISK_PATIENCE_MS, EAR_MS } from "./limits.ts";
 import { carriesClient } from "./opening.ts";
 import { revertFlag } from "./revert.ts";
 import type { PreparedSeal } from "./sealing.ts";
@@ -66,6 +66,8 @@ export class Exchanges {
   readonly #underway = new Set<string>();
   readonly #running = new Set<Promise<unknown>>();
   readonly #reverting = new Set<string>();
+  /** Answers that the disk has not taken in time, and may take yet, by attempt. */
+  readonly #late = new Map<string, Promise<unknown>>();
   readonly #stopping = new AbortController();
   readonly #gone = new AbortController();
 
@@ -256,15 +258,13 @@ export class Exchanges {
       if (room === undefined) throw new RangeError("the provider's file has grown by a request meanwhile");
       const sealed = room.seal.seal(answerContext(identity), plain);
       const { instance, clock } = this.#world;
-      await room.slot.keep({
-        ...identity,
-        provider,
-        client,
-        instance,
-        keptAtMs: clock.now(),
-        sealed,
+      const keptAtMs = clock.now();
+      const keeping = room.slot.keep({ ...identity, provider, client, instance, keptAtMs, sealed });
+      if (await this.#inTime(keeping)) return true;
+      this.#late.set(held.attemptId, keeping);
+      throw new KeyturnError("STATE_DISK_FULL", "The disk has not taken the answer in time.", {
+        metadata: { cause: "disk_stalled" },
       });
-      return true;
     } catch (error) {
       // The answer is still in memory and goes on to the store; only a crash before that would lose it.
       this.#world.report("answer not kept", { account_id: accountId, attempt_id: held.attemptId }, error);
@@ -349,8 +349,38 @@ export class Exchanges {
           why: live,
         });
     }
-    if (kept && outcome.kind !== "unmapped") await this.#world.journal.remove(held.attemptId);
+    if (kept && outcome.kind !== "unmapped") await this.#giveUp(held.attemptId);
     this.revertFlags(snapshot);
+  }
+
+  /** What is written down in the store needs no place on the disk any more. */
+  async #giveUp(attemptId: string): Promise<void> {
+    const late = this.#late.get(attemptId);
+    this.#late.delete(attemptId);
+    const removing = (late ?? Promise.resolve())
+      .catch(() => undefined)
+      .then(() => this.#world.journal.remove(attemptId));
+    // One that stays is settled by the next start, which finds it superseded.
+    const failed = (error: unknown) =>
+      this.#world.report("kept answer not removed", { attempt_id: attemptId }, error);
+    await this.#inTime(removing.catch(failed));
+  }
+
+  /** False when the disk takes longer than anybody should wait for it. Rejects as `work` does. */
+  async #inTime(work: Promise<unknown>): Promise<boolean> {
+    const done = new AbortController();
+    const late = this.#world.clock.sleep(DISK_PATIENCE_MS, done.signal).then(
+      () => false,
+      () => true,
+    );
+    const ended = work.then(() => true);
+    // Nobody listens to it when it is late.
+    ended.catch(() => undefined);
+    try {
+      return await Promise.race([ended, late]);
+    } finally {
+      done.abort();
+    }
   }
 
   /** So that the first call after a refresh is a warm one. */

@@ -14,3 +14,5 @@ export const IN_DOUBT_HOLD_MS = 90_000;
 export const STORE_PATIENCE_MS = 5_000;
 /** How long ahead it is said that a customer, or an operator, will be needed by a date. */
 export const EXPIRING_WITHIN_MS = 7 * 86_400_000;
+/** How long an answer that has come waits for a disk that does not take it, or give it up: the store may take it. */
+export const DISK_PATIENCE_MS = 5_000;

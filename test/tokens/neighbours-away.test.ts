@@ -186,6 +186,23 @@ describe("after the provider has answered", () => {
   });
 });
 
+it("commits an answer that the disk does not take in time, and leaves nothing on the disk when it takes it late", async () => {
+  const stage = await Stage.open();
+  await stage.connect("a");
+  stage.vendors.next.push({ kind: "grant", afterMs: SECOND_MS });
+  const asked = stage.get("a", { deadlineMs: MINUTE_MS });
+  await stage.pass(500);
+  stage.journal.keeping.hang();
+  const got = await stage.within(15 * SECOND_MS, asked);
+  expect(got).toMatchObject({ token: "at-1", generation: 2 });
+  expect(stage.slot("a").generation).toBe(2);
+  expect(stage.leftovers("a")).toEqual([]);
+  stage.journal.keeping.end();
+  await stage.pass(SECOND_MS);
+  expect(stage.journal.kept.size).toBe(0);
+  expect(stage.reports).toContain("answer not kept");
+});
+
 it("starts although a kept answer does not open: it stays on the disk, and the others are taken in", async () => {
   const stage = await Stage.open();
   for (const id of ["a", "b"]) {

@@ -1,5 +1,5 @@
 import { isReason } from "../errors.ts";
-import type { Account } from "./account.ts";
+import { type Account, DEFAULT_SLOT } from "./account.ts";
 import { Agenda, type Due, leadMs } from "./agenda.ts";
 import type { Broker } from "./broker.ts";
 import type { StoredEvent } from "./events.ts";
@@ -46,6 +46,8 @@ export class Scheduler {
   readonly #ownership: Ownership;
   readonly #clients = new Map<string, ClientAgenda>();
   readonly #clientOf = new Map<string, string>();
+  /** Names of an account's slots beside the default one, which few have. */
+  readonly #further = new Map<string, Set<string>>();
   readonly #underway = new Set<string>();
   #wake: () => void = () => undefined;
 
@@ -108,19 +110,16 @@ export class Scheduler {
   }
 
   #forget(accountId: string): void {
-    for (const { agenda } of this.#clients.values()) {
-      for (const name of [...this.#clientOf.keys()]) {
-        if (!name.startsWith(`${accountId}/`)) continue;
-        agenda.remove(accountId, name.slice(accountId.length + 1));
-        this.#clientOf.delete(name);
-      }
-    }
+    this.#drop(accountId, DEFAULT_SLOT);
+    for (const slot of this.#further.get(accountId) ?? []) this.#drop(accountId, slot);
+    this.#further.delete(accountId);
   }
 
   /** Before everything is loaded again. */
   forgetAll(): void {
     this.#clients.clear();
     this.#clientOf.clear();
+    this.#further.clear();
   }
 
   /** Somebody else's now: its date is theirs to know. */
@@ -139,6 +138,8 @@ export class Scheduler {
   ): void {
     const text = clientKeyText(client);
     this.#clientOf.set(`${of.accountId}/${of.slot}`, text);
+    if (of.slot !== DEFAULT_SLOT)
+      this.#further.set(of.accountId, (this.#further.get(of.accountId) ?? new Set()).add(of.slot));
     const { agenda } = this.#agendaOf(client);
     if (dueAtMs === undefined) agenda.remove(of.accountId, of.slot);
     else agenda.set({ accountId: of.accountId, slot: of.slot, dueAtMs });

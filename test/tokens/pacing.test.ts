@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import type { FakeVendors } from "../fakes/vendors.ts";
+import { type FakeVendors, oauth } from "../fakes/vendors.ts";
 import { HOUR_MS, kekAway, MINUTE_MS, SECOND_MS, Stage } from "./stage.ts";
 
 const ids = (count: number) => Array.from({ length: count }, (_, n) => `a-${n}`);
@@ -90,6 +90,33 @@ describe("the schedule of a third of the accounts", () => {
     expect(stage.vendors.sent).toHaveLength(3);
     expect(stage.vendors.mostInFlight).toBe(2);
   });
+});
+
+it("leaves a deleted account alone when it would have been due, whichever client it was of", async () => {
+  const stage = await Stage.open();
+  await stage.connect("of-main", 10 * HOUR_MS);
+  const about = {
+    tenant: "t",
+    provider: "vendor",
+    displayName: "",
+    externalSubject: "",
+    labels: {},
+    fields: {},
+  };
+  const expiresAtMs = stage.nowMs + 10 * MINUTE_MS;
+  const grant = (name: string) => oauth(`at-${name}`, `rt-${name}`, stage.nowMs, expiresAtMs);
+  const gone = { ...about, id: "gone", client: "", credential: grant("one"), tokens: { bot: grant("two") } };
+  await stage.heart.accounts.create(gone, { caller: "operator", purpose: "test" });
+  await stage.start();
+  await stage.pass(SECOND_MS);
+  await stage.within(
+    SECOND_MS,
+    stage.heart.accounts.delete("gone", false, { caller: "operator", purpose: "test" }),
+  );
+  await stage.pass(SECOND_MS);
+  const before = { ...stage.storeCalls };
+  await stage.pass(20 * MINUTE_MS);
+  expect(stage.storeCalls).toEqual(before);
 });
 
 describe("a budget without room", () => {

@@ -2,9 +2,11 @@ import { beforeAll, describe, expect, it } from "vitest";
 import { AccountService } from "../../src/gen/keyturn/v1/account_service_pb.js";
 import { ConnectionService } from "../../src/gen/keyturn/v1/connection_service_pb.js";
 import { CredentialService } from "../../src/gen/keyturn/v1/credential_service_pb.js";
+import { shardOf } from "../../src/tokens/shard.ts";
 import { tempFolder } from "../fakes/temp-folder.ts";
+import newerRelease from "../store/fixtures/newer-release.json" with { type: "json" };
 import { afterAllTests, type Cluster, cluster, subscribe, times } from "./cluster.ts";
-import { reasonOf } from "./harness.ts";
+import { causeOf, reasonOf } from "./harness.ts";
 import { spawnServe } from "./serving-process.ts";
 
 const { getToken } = CredentialService.method;
@@ -79,6 +81,33 @@ describe("several sidecars over one etcd and one Vault", () => {
     const { exited, log } = spawnServe({ stateDir, config });
     expect(await exited).toBe(2);
     expect(log()).toContain("kek.keyring_file");
+  });
+
+  it("keep what a newer release has added to a record, and refuse a format that only it knows by name", async () => {
+    for (const id of ["newer", "format-2"]) await one.connect(id, { expired: false });
+    const recordOf = (id: string) =>
+      Buffer.from(`/keyturn/development/accounts/${shardOf(id)}/${id}`).toString("base64");
+    const stored = async (id: string) => {
+      const { kvs } = (await one.etcd.call("kv/range", { key: recordOf(id) })) as {
+        readonly kvs: readonly { readonly value: string }[];
+      };
+      return Buffer.from(kvs[0]?.value ?? "", "base64");
+    };
+    const put = (id: string, bytes: Buffer) =>
+      one.etcd.call("kv/put", { key: recordOf(id), value: bytes.toString("base64") });
+    // Field 1000, a text.
+    const added = Buffer.concat([Buffer.from([0xc2, 0x3e, 18]), Buffer.from("of a newer release")]);
+    await put("newer", Buffer.concat([await stored("newer"), added]));
+    await sidecar(2).admin.call(AccountService.method.refreshAccount, { accountId: "newer" });
+    expect(requestsFor("newer")).toBe(1);
+    expect((await stored("newer")).includes(added)).toBe(true);
+
+    await put("format-2", Buffer.from(newerRelease.format_2.account, "base64"));
+    const refusal = await sidecar(3)
+      .data.call(getToken, { accountId: "format-2" })
+      .catch((error: unknown) => error);
+    expect([reasonOf(refusal), causeOf(refusal)]).toEqual(["INTERNAL_ERROR", "record_format_unknown"]);
+    expect(requestsFor("format-2")).toBe(0);
   });
 
   it("refuse a disabled and a deleted account within two seconds, wherever it was warm", async () => {

@@ -7,6 +7,8 @@ import type { Stage } from "./stage.ts";
 const CALLERS = 50;
 const ACCOUNTS = 12;
 const SHARDS = 256;
+/** A sidecar that comes gets its shards from those that had them, a look at the members later. */
+const STILL_FOR_MS = 4_000;
 const LOOK_EVERY_MS = 250;
 const PATIENCE_MS = 30_000;
 
@@ -46,7 +48,14 @@ export async function playCluster(fleet: Fleet): Promise<void> {
 
   const isSpread = (some: readonly FleetMember[]) =>
     total(some) === SHARDS && some.every((member) => member.shards() > 0);
-  await until(fleet, "every sidecar owns some of the shards", () => isSpread(members));
+  let last = "";
+  let stillSinceMs = 0;
+  const standsStill = () => {
+    if (owners(members) !== last) stillSinceMs = fleet.nowMs();
+    last = owners(members);
+    return fleet.nowMs() - stillSinceMs >= STILL_FOR_MS;
+  };
+  await until(fleet, "every sidecar owns its part of the shards", () => standsStill() && isSpread(members));
   say(`2. The accounts' ${SHARDS} shards are spread over them: ${owners(members)}.`);
 
   await putClient(stage);

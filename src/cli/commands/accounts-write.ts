@@ -35,7 +35,7 @@ const create: Command = {
   about: `${SECRETS}\nWithout an ACCOUNT an id is made; without a credential the account is PENDING. Creating the same account with\nthe same content again changes nothing.`,
   examples: [
     {
-      line: "keyturn accounts create acme-crm --provider simulator --client default --tenant acme --refresh-token-file -",
+      line: "keyturn accounts create acme-crm --provider simulator --client default --tenant acme --field port=8090 --refresh-token-file -",
       says: "an OAuth account; paste the refresh token, then Ctrl-D",
     },
     {
@@ -43,7 +43,7 @@ const create: Command = {
       says: "an API key",
     },
     {
-      line: "vault read -format=json secret/acme | jq '{oauth: .data}' | keyturn accounts create acme-crm --provider simulator --client default --credential-file -",
+      line: "vault read -format=json secret/acme | jq '{oauth: .data}' | keyturn accounts create acme-crm --provider simulator --client default --field port=8090 --credential-file -",
       says: "a whole credential from another store",
     },
     {

@@ -16,7 +16,7 @@ import { shardOf } from "../tokens/shard.ts";
  * | `clients/<provider>/<name>` | OAuthClientRecord | – | OAuth client, its fault and hold |
  * | `client-secrets/<provider>/<name>` | ClientSecretsRecord | – | its sealed secrets |
  * | `content-keys/current` | ContentKeyRecord | – | sealed key of the marks that tell a repeated creation |
- * | `members/<instance>` | MemberRecord | session | who lives, and what it has applied |
+ * | `members/<instance>` | MemberRecord | session | who lives, where, and since when |
  * | `shards/<n>` | ShardOwnerRecord | session | whose schedule a slice of the accounts is |
  * | `permits/<provider>/<client>/<n>` | PermitRecord | own, 65 s | a taken place of the concurrency cap |
  * | `budgets/<provider>/<client>/<n>` | BudgetBlockRecord | own, a window and the time to send | a taken block of the request budget |

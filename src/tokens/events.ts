@@ -16,7 +16,7 @@ export type LifecycleType =
   | "provider:outage_cleared";
 
 /** Written beside every other change that a cache or a schedule must see; never shown to subscribers. */
-export type FeedType = "feed:account_changed" | "feed:client_changed" | "feed:slot_changed" | "feed:beat";
+export type FeedType = "feed:account_changed" | "feed:client_changed" | "feed:slot_changed";
 
 export type EventType = LifecycleType | FeedType;
 

@@ -101,7 +101,8 @@ export class Membership implements Ownership {
     let isTold = false;
     for (;;) {
       const { number } = session;
-      const found = (await store.read([at])).get(at);
+      const view = await store.read([at]);
+      const found = view.get(at);
       if (found !== undefined && found.value.place !== "" && found.value.place !== place) {
         if (clock.boot() >= untilBootMs) throw copied(found.value);
         if (!isTold)
@@ -113,7 +114,8 @@ export class Membership implements Ownership {
         continue;
       }
       const startedAtMs = clock.now();
-      const value = { instance, host, roles, startedAtMs, appliedRevision: 0, place };
+      const appliedRevision = view.storeRevision;
+      const value = { instance, host, roles, startedAtMs, appliedRevision, place };
       const expect = [{ key: at, revision: found?.revision ?? 0 }];
       if (!(await this.#write([{ put: at, value }], expect)).applied) continue;
       this.#owned.clear();

@@ -168,7 +168,7 @@ export interface Member {
   readonly host: string;
   readonly roles: readonly string[];
   readonly startedAtMs: number;
-  /** The highest store revision it has applied to its cache. */
+  /** The store's revision when it joined: it remembers nothing older. */
   readonly appliedRevision: number;
   /** Which disk it lives on: tells a restart from a copied state directory. Empty: an older release did not say. */
   readonly place: string;

@@ -397,7 +397,7 @@ export function describeStore(name: string, open: (clock: ManualClock) => Promis
       it("come in order, of the classes asked for, strictly after the position, at most the limit", async () => {
         await say("integrated_account:created", "feed:account_changed", "integrated_account:token_refreshed");
         await say("integrated_account:token_refreshed");
-        await say("feed:beat", "integrated_account:deleted");
+        await say("feed:client_changed", "integrated_account:deleted");
         const places = async (after: typeof START, classes: readonly (typeof ALL)[number][], limit: number) =>
           (await events.read(after, classes, limit)).map(
             ({ position }) => `${position.storeRevision - base}.${position.index}`,
@@ -412,7 +412,7 @@ export function describeStore(name: string, open: (clock: ManualClock) => Promis
 
       it("come in order when a transaction has more than ten", async () => {
         await write({
-          events: Array.from({ length: 100 }, (_, n) => event("feed:beat", { reason: String(n) })),
+          events: Array.from({ length: 100 }, (_, n) => event("feed:client_changed", { reason: String(n) })),
         });
         const read = await events.read(at(1, 3), ALL, 50);
         expect(read.map(({ reason }) => Number(reason))).toEqual(Array.from({ length: 50 }, (_, n) => n + 4));
@@ -423,7 +423,7 @@ export function describeStore(name: string, open: (clock: ManualClock) => Promis
         await say("integrated_account:created");
         const two = follow();
         await Promise.all([
-          say("feed:beat", "integrated_account:deleted"),
+          say("feed:client_changed", "integrated_account:deleted"),
           say("feed:slot_changed"),
           put("acme"),
         ]);
@@ -431,7 +431,7 @@ export function describeStore(name: string, open: (clock: ManualClock) => Promis
         const types = (told: StoredEvent[][]) => told.map((some) => some.map(({ type }) => type));
         // Whichever of those sent at once came first.
         expect(types(one.told).toSorted()).toEqual([
-          ["feed:beat", "integrated_account:deleted"],
+          ["feed:client_changed", "integrated_account:deleted"],
           ["feed:slot_changed"],
           ["integrated_account:created"],
         ]);
@@ -444,13 +444,13 @@ export function describeStore(name: string, open: (clock: ManualClock) => Promis
       it("are not told to one who has stopped", async () => {
         const { told, stop } = follow();
         stop();
-        await say("feed:beat");
+        await say("feed:client_changed");
         await put("acme");
         expect(told).toEqual([]);
       });
 
       it("are bounded by the newest position, after which only what comes later is read", async () => {
-        await say("feed:beat", "feed:beat");
+        await say("feed:client_changed", "feed:client_changed");
         const { newest, oldest } = await events.bounds();
         expect(newest.storeRevision).toBe(base + 1);
         expect(oldest).toEqual({ lifecycle: START, refreshed: START, feed: START });
@@ -464,9 +464,9 @@ export function describeStore(name: string, open: (clock: ManualClock) => Promis
           write({ events: [event(type, { timeMs: clock.now() })] });
         await say("integrated_account:created");
         await say("integrated_account:token_refreshed");
-        await say("feed:beat");
+        await say("feed:client_changed");
         clock.advance(6 * MINUTE_MS);
-        await say("feed:beat");
+        await say("feed:client_changed");
         await under.sweep();
         expect(await events.read(START, ALL, 10)).toHaveLength(4);
         clock.advance(15 * MINUTE_MS);
@@ -488,7 +488,7 @@ export function describeStore(name: string, open: (clock: ManualClock) => Promis
       it("are kept for as long as their five minutes hold one within the retention", async () => {
         const timeMs = Math.ceil(clock.now() / (5 * MINUTE_MS)) * 5 * MINUTE_MS;
         clock.advance(timeMs - clock.now());
-        await write({ events: [event("feed:beat", { timeMs })] });
+        await write({ events: [event("feed:client_changed", { timeMs })] });
         clock.advance(20 * MINUTE_MS - 1);
         await under.sweep();
         expect(await events.read(START, ALL, 10)).toHaveLength(1);

@@ -199,7 +199,7 @@ describe("a subscription", () => {
     const all = subscribe({});
     await time.run(1);
     happen("feed:account_changed", "a");
-    happen("feed:beat", "a");
+    happen("feed:client_changed", "a");
     happen(CREATED, "b");
     await time.run(2);
     expect(all.ids()).toEqual(["b"]);

@@ -45,7 +45,7 @@ describe("a restart of the embedded store", () => {
     await first.store.write(
       transaction({
         writes: [{ put: ACME, value: account("acme", { tenant: "second" }) }],
-        events: [event("integrated_account:created"), event("feed:beat")],
+        events: [event("integrated_account:created"), event("feed:client_changed")],
       }),
     );
     const before = await first.events.read(START, ALL, 10);

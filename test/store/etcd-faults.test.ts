@@ -39,7 +39,7 @@ async function openOn(
   return { ...opened, told };
 }
 
-const say = (reason: string) => transaction({ events: [event("feed:beat", { reason })] });
+const say = (reason: string) => transaction({ events: [event("feed:client_changed", { reason })] });
 const put = (id: string) =>
   transaction({
     writes: [{ put: key("account", id), value: account(id) }],

@@ -4,7 +4,7 @@ import { endOf, type KvRow, type KvView } from "../kv.ts";
 import type { EtcdClient } from "./client.ts";
 import { inLogOrder, rowOf } from "./ranges.ts";
 
-/** How often etcd is asked for a sign of life on the stream. */
+/** How often etcd is asked for a sign of life on the stream: a quiet log needs nobody to write into it. */
 const ASK_EVERY_MS = 2_000;
 /** A stream that has been silent for this long is dead, whatever the connection says. */
 const SILENT_MS = 10_000;

@@ -47,7 +47,7 @@ export declare type MemberRecord = Message<"keyturn.storage.v1.MemberRecord"> & 
   startedAtMs: bigint;
 
   /**
-   * Highest store revision applied to its cache.
+   * The store's revision when it joined: it remembers nothing older.
    *
    * @generated from field: int64 applied_revision = 7;
    */

@@ -25,6 +25,12 @@ describe("accounts list", () => {
     slots: [],
   };
 
+  it("tells a filter that nothing fits from a store that is empty", async () => {
+    sidecar.answer(method.listAccounts, { accounts: [] });
+    expect((await keyturn("accounts list --status NEEDS_REAUTH")).stderr).toBe("No accounts match.\n");
+    expect((await keyturn("accounts list")).stderr).toContain("keyturn accounts create --help");
+  });
+
   it("is an aligned table with absolute times when piped", async () => {
     sidecar.answer(method.listAccounts, { accounts: [ACME, other] });
     const { stdout, exit } = await keyturn("accounts list");

@@ -111,6 +111,18 @@ describe("GetToken over the socket", () => {
     await expect(changed).rejects.toMatchObject({ code: 3 });
   });
 
+  it("says of a token endpoint that cannot be reached why, and that it is tried again", async () => {
+    await using at = await scene();
+    // Nobody listens on the daytime service's port.
+    await at.connect("acme-1", { fields: { port: "13" } });
+    expect(await at.data.call(getToken, { accountId: "acme-1" }).catch(reasonOf)).toBe(
+      "PROVIDER_UNAVAILABLE",
+    );
+    const explained = await at.admin.call(AccountService.method.explainAccount, { accountId: "acme-1" });
+    expect(explained.why).toBe("The last refresh failed (not_sent: connection_refused).");
+    expect(explained.nextStep).toBe("It is tried again on demand and by schedule.");
+  });
+
   it("keeps no secret in the clear, in files or in its log", async () => {
     await using at = await scene();
     const grant = await at.connect("acme-1");

@@ -63,9 +63,13 @@ const list: Command = {
 };
 
 function showAll(accounts: readonly Account[], invocation: Invocation): void {
+  const { output, options } = invocation;
+  const isFiltered = ["tenant", "provider", "client", "status", "label"].some((name) => options.has(name));
   if (accounts.length === 0)
-    invocation.output.note("No accounts. Create one with: keyturn accounts create --help");
-  else invocation.output.table(accounts, accountColumns(invocation));
+    output.note(
+      isFiltered ? "No accounts match." : "No accounts. Create one with: keyturn accounts create --help",
+    );
+  else output.table(accounts, accountColumns(invocation));
 }
 
 function statusOf(text: string): AccountStatus {

@@ -50,20 +50,36 @@ export async function kekUses(world: World, kekId: string): Promise<KekUses> {
   for await (const { value } of entriesOf(store, "authorization"))
     sealed("open authorizations", "", value.sealed);
   for (const entry of await journal.entries()) sealed("kept answers", instance, entry.sealed);
+  const keptAtMs = await lastUnmapped(store);
   const unseen: JournalMark[] = [];
   for await (const { value } of entriesOf(store, "journal_mark")) {
     if (value.instance === instance) continue;
     const isGone = world.isGone === undefined || (await world.isGone(value.instance));
     if (isGone || clock.now() - value.atMs > MARK_IS_OLD_MS) unseen.push(value);
+    // Kept since it told: its next word is waited for.
+    else if ((keptAtMs.get(value.instance) ?? 0) >= value.atMs) count("journal", value.instance, 0, 0);
     else count("journal", value.instance, value.oldestKekVersion, 0);
   }
   return { uses: [...counts.values()], unseen };
 }
 
+/** When each instance last kept an answer that it could not map, by its own clock. */
+async function lastUnmapped(store: World["store"]): Promise<ReadonlyMap<string, number>> {
+  const last = new Map<string, number>();
+  for await (const { value } of entriesOf(store, "account")) {
+    for (const { unmapped } of Object.values(value.slots)) {
+      if (unmapped === undefined) continue;
+      last.set(unmapped.instance, Math.max(last.get(unmapped.instance) ?? 0, unmapped.atMs));
+    }
+  }
+  return last;
+}
+
 /** For people. */
 export function usesText({ what, instance, version, count }: KekUse): string {
   const whose = instance === "" ? "" : ` of instance ${instance}`;
+  const known = version === 0 ? "unknown" : version;
   return count === 0
-    ? `the ${what}${whose} may hold answers under version ${version} (it says so once a minute)`
-    : `${count} ${what}${whose} under version ${version === 0 ? "unknown" : version}`;
+    ? `the ${what}${whose} may hold answers under version ${known} (it says so once a minute)`
+    : `${count} ${what}${whose} under version ${known}`;
 }

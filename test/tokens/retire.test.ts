@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { OwnJournalMark } from "../../src/tokens/journal-mark.ts";
 import { Keys } from "../../src/tokens/keys.ts";
+import { key } from "../../src/tokens/records.ts";
 import type { World } from "../../src/tokens/world.ts";
 import { HOUR_MS, MINUTE_MS, SECOND_MS, Stage, storeAway } from "./stage.ts";
 
@@ -83,6 +84,25 @@ describe("retiring a KEK version", () => {
     stage.sealer.kekVersion = 2;
     await rewrap();
     expect(await refusal()).toContain("journal of instance there");
+    await tell("there");
+    expect(await refusal()).toBe("");
+  });
+
+  it("is refused while a live instance has kept an answer since it last told of its journal", async () => {
+    const { stage, rewrap, refusal, tell } = await rotated(async () => false);
+    stage.sealer.kekVersion = 2;
+    await tell("there");
+    await stage.pass(SECOND_MS);
+    const account = stage.account("acme");
+    const unmapped = { attemptId: "t", instance: "there", atMs: stage.nowMs };
+    const put = {
+      put: key("account", "acme"),
+      value: { ...account, slots: { default: { ...stage.slot("acme"), unmapped } } },
+    };
+    stage.store.writeNow({ nonce: "kept", expect: [], writes: [put], events: [], reads: [] });
+    await rewrap();
+    expect(await refusal()).toContain("journal of instance there may hold answers under version unknown");
+    await stage.pass(SECOND_MS);
     await tell("there");
     expect(await refusal()).toBe("");
   });

@@ -143,7 +143,7 @@ function show(
   if (!authorizationUrl.includes(encodeURIComponent(redirectUri)))
     output.note(`The provider has to redirect to ${redirectUri}: it goes by what is registered there.\n`);
   if (expireTime !== undefined)
-    output.note(`Waiting until ${new Date(timestampMs(expireTime)).toLocaleTimeString()}; Ctrl-C gives up.`);
+    output.note(`Waiting until ${new Date(timestampMs(expireTime)).toISOString()}; Ctrl-C gives up.`);
 }
 
 /** The work, or AUTHORIZATION_STATE_INVALID once the authorization has expired. */

@@ -168,7 +168,8 @@ it("10,000 accounts of one client, and the provider down for an hour: nobody is 
   vendors.lifetimeMs = 24 * HOUR_MS;
   vendors.mostInFlight = 0;
   const recovering = vendors.sent.length;
-  await pass(80 * STEP_MS);
+  // The probe's minute, then one of the budget, and the beginning of the next.
+  await pass(150 * STEP_MS);
   expect(told).toContain("provider:outage_cleared");
   const atMs = vendors.sent.slice(recovering).map((sent) => sent.atMs);
   expect(atMs.length).toBeGreaterThan(BUDGET.requests);

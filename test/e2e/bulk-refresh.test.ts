@@ -49,7 +49,8 @@ it("refuses to take everything, a client without its provider, and a cursor of n
 });
 
 it("says in plain words what it did, and the exit code tells of failures", async () => {
-  await at.connect("dead", { labels: { kind: "dead" } });
+  // Its schedule leaves it alone, so that it is the bulk refresh that finds it refused.
+  await at.connect("dead", { expired: false, labels: { kind: "dead" } });
   at.simulator.revokeFamily({ subject: "dead" });
   const dry = await bulk("--label", "kind=dead", "--dry-run");
   expect([dry.exit, dry.stdout]).toEqual([0, "dead: would be refreshed\n1 accounts are selected.\n"]);

@@ -143,7 +143,7 @@ export function assertHost(url: string, allowedHosts: readonly string[], permits
 
 /** A path and query that the parser of URLs leaves as they are. */
 const PLAIN_REST =
-  /^(?:\/|(?:\/[A-Za-z0-9_~!$&()*+,;=:@-][A-Za-z0-9._~!$&()*+,;=:@-]*)+\/?)(?:\?[A-Za-z0-9._~!$&()*+,;=:@/?%-]*)?$/;
+  /^(?:\/|(?:\/[A-Za-z0-9_~!$&()*+,;=:@-][A-Za-z0-9._~!$&()*+,;=:@-]*)+\/?)(?:\?[A-Za-z0-9._~!$&()*+,;=:@/?%-]+)?$/;
 
 /** `assertHost`, which remembers of each list of hosts what it was asked last. */
 export class Hosts {

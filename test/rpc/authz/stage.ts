@@ -47,6 +47,12 @@ export interface Stage extends Scene {
   send(path: string, headers?: OutgoingHttpHeaders, method?: string): Promise<Answer>;
 }
 
+interface Started {
+  readonly envoy: Awaited<ReturnType<typeof startEnvoy>>;
+  readonly port: number;
+  readonly grpcPort: number;
+}
+
 /** A sidecar, a provider's API, and a real Envoy between them as `deploy/envoy/envoy.yaml` describes it. */
 export async function stage(
   options: Parameters<typeof sidecar>[0] & {
@@ -57,9 +63,18 @@ export async function stage(
   const { edit = (text) => text, ...rest } = options;
   const at = await sidecar(rest);
   const api = await startApi();
-  const [port = 0, grpcPort = 0] = await freePorts(2);
-  const text = envoyFile({ data: at.targets.data, port, grpcPort, apiPort: api.port });
-  const envoy = await startEnvoy(parse(edit(text)));
+  const start = async (triesLeft: number): Promise<Started> => {
+    const [port = 0, grpcPort = 0] = await freePorts(2);
+    const text = envoyFile({ data: at.targets.data, port, grpcPort, apiPort: api.port });
+    try {
+      return { envoy: await startEnvoy(parse(edit(text))), port, grpcPort };
+    } catch (error) {
+      // Somebody else was faster to take a free port.
+      if (triesLeft === 0 || !String(error).includes("Address already in use")) throw error;
+      return start(triesLeft - 1);
+    }
+  };
+  const { envoy, port, grpcPort } = await start(3);
   const stop = async () => {
     await envoy.stop();
     await api[Symbol.asyncDispose]();

@@ -3,11 +3,8 @@ import { type BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 // Messages on the way of every request of an app are read and written by hand: only the fields that are of use, and
 // without an object for each part. They are the same bytes as the generated code reads and writes.
 
-/** What takes the fields of a message, by their number. Fields that nobody takes are skipped. */
-export interface Take {
-  readonly [lengthDelimited: number]: () => unknown;
-  readonly varint?: Readonly<Record<number, () => unknown>>;
-}
+/** What takes the length-delimited fields of a message, by their number. All others are skipped. */
+export type Take = Readonly<Record<number, () => unknown>>;
 
 /** Reads a message that lies within another one. */
 export function within(reader: BinaryReader, take: Take): void {
@@ -19,12 +16,7 @@ export function within(reader: BinaryReader, take: Take): void {
 export function until(reader: BinaryReader, end: number, take: Take): void {
   while (reader.pos < end) {
     const [field, type] = reader.tag();
-    const taker =
-      type === WireType.LengthDelimited
-        ? take[field]
-        : type === WireType.Varint
-          ? take.varint?.[field]
-          : undefined;
+    const taker = type === WireType.LengthDelimited ? take[field] : undefined;
     if (taker === undefined) reader.skip(type, field);
     else taker();
   }

@@ -1,6 +1,7 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { KeyturnError } from "../errors.ts";
 import { hasDotSegment } from "../tokens/forwarding.ts";
+import { Memo } from "./memo.ts";
 
 /** One caller token and what it may do. Lists are globs in which `*` stands for any text. */
 export interface CallerRule {
@@ -113,18 +114,12 @@ function matcher(globs: readonly string[]): RegExp {
   return new RegExp(`^(?:${globs.map(one).join("|")})$`, "s");
 }
 
-const MAX_GLOBS = 1_000;
-const globs = new Map<string, RegExp>();
+/** They stand in routes. */
+const matchers = new Memo<RegExp>(1_000);
 
 /** `*` stands for any text; everything else for itself, case-sensitive. */
 export function matchesGlob(glob: string, text: string): boolean {
-  const known = globs.get(glob);
-  if (known !== undefined) return known.test(text);
-  // They stand in routes, of which there are few; who makes them up gets no memory for it.
-  if (globs.size === MAX_GLOBS) globs.clear();
-  const made = matcher([glob]);
-  globs.set(glob, made);
-  return made.test(text);
+  return matchers.get(glob, () => matcher([glob])).test(text);
 }
 
 /** CALLER_NOT_ALLOWED; the message says what to ask the operator for. */

@@ -1,4 +1,5 @@
 import { invalid } from "../errors.ts";
+
 /** Chosen by the caller or generated; 1–128 of `[A-Za-z0-9._~-]`, starting alphanumeric, case-sensitive. */
 export type AccountId = string;
 

@@ -3,11 +3,10 @@ import { type Account, DEFAULT_SLOT } from "./account.ts";
 import {
   breakerOf,
   isProbing,
-  PROBE_EVERY_MS,
+  keepOthersOff,
   recordSuccess,
   recordThrottled,
   recordTransient,
-  setCooldown,
 } from "./breaker.ts";
 import { type Caps, type Room, takeRoom } from "./caps.ts";
 import { recordClientFault, unmade } from "./client-fault.ts";
@@ -179,6 +178,19 @@ export class Admission {
     }
   }
 
+  /** Does `work` in this place, which is left with what it has come to, or with what its error counts as. */
+  async within<T>(admitted: Admitted, work: () => Promise<T>, endingOf: (done: T) => Ending): Promise<T> {
+    let done: T;
+    try {
+      done = await work();
+    } catch (error) {
+      await this.leave(admitted, brokenOff(error));
+      throw error;
+    }
+    await this.leave(admitted, endingOf(done));
+    return done;
+  }
+
   /** Gives the place back, and writes down what the exchange says of the client, however long the store is away. */
   leave(admitted: Admitted, ending: Ending): Promise<void> {
     admitted.ticket.leave();
@@ -237,9 +249,7 @@ function takingDraft(
     .expect(key("client", client.provider, client.client), oauthClient);
   takeRoom(draft, room, at.attemptId, at.instance);
   if (!probe) return draft;
-  // Whoever probes keeps the others from probing for a minute, by the store's clock.
-  const reason = breakerOf(snapshot).suspected === undefined ? "unavailable" : "outage_suspected";
-  setCooldown(draft, snapshot, reason, PROBE_EVERY_MS, at.nowMs, undefined);
+  keepOthersOff(draft, snapshot, at.nowMs);
   return draft;
 }
 

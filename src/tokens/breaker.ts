@@ -5,7 +5,7 @@ import { type Breaker, type KeyOf, key, type VerdictMark } from "./records.ts";
 import type { Snapshot } from "./snapshot.ts";
 
 /** Between two probes of a client in trouble; also how long a verdict counts towards a burst. */
-export const PROBE_EVERY_MS = 60_000;
+const PROBE_EVERY_MS = 60_000;
 const VERDICTS_WITHOUT_DOUBT = 3;
 /** Refused probes in a row, a minute apart at least, after which mass refusals are taken for real. */
 const CONFIRMED_AFTER_PROBES = 30;
@@ -59,6 +59,12 @@ export function setCooldown(
   const at = key("cooldown", snapshot.client.provider, snapshot.client.client);
   const value = { reason, untilMs: nowMs + forMs, limit: limits?.limit, remaining: limits?.remaining };
   draft.expect(at, snapshot.cooldown).put(at, value, forMs);
+}
+
+/** Whoever probes keeps the others from probing for a minute, by the store's clock. */
+export function keepOthersOff(draft: Draft, snapshot: Snapshot, nowMs: number): void {
+  const reason = breakerOf(snapshot).suspected === undefined ? "unavailable" : "outage_suspected";
+  setCooldown(draft, snapshot, reason, PROBE_EVERY_MS, nowMs, undefined);
 }
 
 /** The provider granted a token: runs of failures end, and a probe that got through ends a suspicion. */

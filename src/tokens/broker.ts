@@ -3,6 +3,7 @@ import { type Account, DEFAULT_SLOT, type SlotKey } from "./account.ts";
 import { type Decision, decide, errorFor, rejectsCurrent } from "./decide.ts";
 import type { Flight } from "./flight.ts";
 import { isValid } from "./freshness.ts";
+import { inTime } from "./in-time.ts";
 import type { Known } from "./known.ts";
 import { openUse } from "./opening.ts";
 import { key } from "./records.ts";
@@ -290,18 +291,8 @@ export class Broker {
   ): Promise<T> {
     const leftMs = waiting.untilBootMs - this.#world.clock.boot();
     if (leftMs === Number.POSITIVE_INFINITY) return work;
-    const timer = new AbortController();
-    const timeUp = this.#world.clock.sleep(Math.max(0, leftMs), timer.signal).then(
-      () => {
-        throw late?.() ?? timedOut(ask);
-      },
-      () => work,
-    );
-    try {
-      return await Promise.race([work, timeUp]);
-    } finally {
-      timer.abort("over");
-    }
+    if (await inTime(this.#world.clock, Math.max(0, leftMs), work)) return work;
+    throw late?.() ?? timedOut(ask);
   }
 }
 

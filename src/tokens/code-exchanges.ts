@@ -174,9 +174,8 @@ export class CodeExchanges {
     try {
       const admitted = await admission.enter({ account, attemptId, actor, untilBootMs }, prepare);
       const again = { ...redeeming, context: { ...context, client: admitted.client } };
-      const redeemed = await redemption.run(again, rooms, admitted.sendUntilMs);
-      await admission.leave(admitted, endingOf(redeemed.grant));
-      return redeemed;
+      const work = () => redemption.run(again, rooms, admitted.sendUntilMs);
+      return await admission.within(admitted, work, ({ grant }) => endingOf(grant));
     } finally {
       rooms.discard();
     }

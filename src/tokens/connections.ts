@@ -186,10 +186,8 @@ export class Connections {
       await this.#authorizations.spend(found);
       throw replyFault(account, reply);
     }
-    if (this.#exchanges.isStopping)
-      throw stillOpen(
-        new KeyturnError("SHUTTING_DOWN", "This sidecar is shutting down.", { retryAfterMs: 1_000 }),
-      );
+    const { stopping } = this.#exchanges;
+    if (stopping.aborted) throw stillOpen(stopping.reason);
     if (reply.kind === "consented") {
       const { fields: brought } = reply;
       return this.#exchanges.track(this.#world.newId(), () =>

@@ -7,19 +7,18 @@ import type { Held, Outcome } from "./commit.ts";
 import { Concluder } from "./concluder.ts";
 import { answerContext, credentialContext } from "./contexts.ts";
 import { credentialToBytes } from "./credential.ts";
+import { openEar } from "./ear.ts";
 import type { Flight } from "./flight.ts";
+import { inTime } from "./in-time.ts";
 import type { JournalSlot } from "./journal.ts";
 import type { Known } from "./known.ts";
-import { DISK_PATIENCE_MS, EAR_MS } from "./limits.ts";
+import { DISK_PATIENCE_MS } from "./limits.ts";
 import { carriesClient } from "./opening.ts";
 import { revertFlag } from "./revert.ts";
 import type { PreparedSeal } from "./sealing.ts";
 import type { Snapshot } from "./snapshot.ts";
 import type { RawAnswer, SendResult, VendorContext } from "./vendor.ts";
 import { OWN_WORK, type World } from "./world.ts";
-
-/** A turn of the event loop: what lies in a socket is read before this has passed. */
-const ARRIVED_MS = 1;
 
 /** Everything an exchange will need of the KEK and the disk, had before anything is sent. */
 export interface Ready {
@@ -147,12 +146,10 @@ export class Exchanges {
 
   async #run(underway: Underway): Promise<void> {
     const { held, ready, snapshot } = underway;
-    const ear = new AbortController();
-    const heard = new AbortController();
+    const ear = openEar(this.#world.clock);
     const answers: RawAnswer[] = [];
     let fault: KeyturnError | undefined;
     let outcome: Outcome;
-    void this.#listen(ear, heard.signal);
     try {
       outcome = await this.#exchange(underway, answers, ear.signal);
     } catch (error) {
@@ -160,24 +157,12 @@ export class Exchanges {
       fault = error;
       outcome = { ...unmade(error), httpStatus: undefined };
     } finally {
-      heard.abort("heard");
+      ear.close();
       // What has been used is no longer among it.
       ready.discard();
     }
     await this.#conclude(underway, snapshot, held, outcome, answers.length > 0);
     if (fault !== undefined) throw fault;
-  }
-
-  /** A process that stood still finds that its time is up before it finds the answer that has arrived meanwhile. */
-  async #listen(ear: AbortController, heard: AbortSignal): Promise<void> {
-    const { clock } = this.#world;
-    try {
-      await clock.sleep(EAR_MS, heard);
-      await clock.sleep(ARRIVED_MS, heard);
-      ear.abort();
-    } catch {
-      // It was heard.
-    }
   }
 
   /** All requests of one exchange; each answer is on the disk before the next request goes out. */
@@ -367,20 +352,8 @@ export class Exchanges {
   }
 
   /** False when the disk takes longer than anybody should wait for it. Rejects as `work` does. */
-  async #inTime(work: Promise<unknown>): Promise<boolean> {
-    const done = new AbortController();
-    const late = this.#world.clock.sleep(DISK_PATIENCE_MS, done.signal).then(
-      () => false,
-      () => true,
-    );
-    const ended = work.then(() => true);
-    // Nobody listens to it when it is late.
-    ended.catch(() => undefined);
-    try {
-      return await Promise.race([ended, late]);
-    } finally {
-      done.abort();
-    }
+  #inTime(work: Promise<unknown>): Promise<boolean> {
+    return inTime(this.#world.clock, DISK_PATIENCE_MS, work);
   }
 
   /** So that the first call after a refresh is a warm one. */

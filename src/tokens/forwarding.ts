@@ -22,6 +22,16 @@ export const OVERRIDE_HEADERS: ReadonlySet<string> = new Set([
   "x-rewrite-url",
 ]);
 
+/** A method, or a header's name (RFC 9110 §5.6.2). */
+export function isToken(text: string): boolean {
+  return /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(text);
+}
+
+/** A text that a header may carry (RFC 9110 §5.5). */
+export function isFieldValue(text: string): boolean {
+  return !/[^\t\x20-\x7e\x80-\xff]/.test(text);
+}
+
 /** One call at a provider's API, made as an account. */
 export interface ForwardedCall {
   readonly provider: string;

@@ -54,7 +54,7 @@ export class Heart {
     const admission = new Admission(world, known, gates, caps, this.#exchanges);
     const verifier = new Verifier(world, known);
     this.broker = new Broker(world, known, refresher, verifier);
-    this.scheduler = new Scheduler(world, known, gates, this.broker, ownership);
+    this.scheduler = new Scheduler(world, known, gates, caps, this.broker, ownership);
     const marks = new ContentMarks(world);
     this.rounds = new Rounds(world, marks, ownership);
     this.bulkRefresh = new BulkRefresh(world, this.broker);

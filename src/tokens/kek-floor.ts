@@ -4,7 +4,7 @@ import { Draft } from "./draft.ts";
 import { STORE_PATIENCE_MS } from "./limits.ts";
 import { type Key, key } from "./records.ts";
 import { settle } from "./settle.ts";
-import type { Store, Transaction, Write } from "./store.ts";
+import type { Store, Transaction, View, Write } from "./store.ts";
 
 /**
  * Nothing sealed under a KEK version that is being retired may come into the store any more, or it could not be opened
@@ -45,14 +45,17 @@ export class KekFloor {
       const expect = [...transaction.expect, { key: this.#at, revision }];
       const reads = [...transaction.reads, this.#at];
       const result = await this.#inner.write({ ...transaction, expect, reads });
-      const floor = result.view.get(this.#at);
-      if (result.applied || (floor?.revision ?? 0) === revision) return result;
-      this.#known = { revision: floor?.revision ?? 0, version: floor?.value.version ?? 0 };
+      this.#take(result.view);
+      if (result.applied || this.#known.revision === revision) return result;
     }
   }
 
   async #learn(): Promise<void> {
-    const floor = (await this.#inner.read([this.#at])).get(this.#at);
+    this.#take(await this.#inner.read([this.#at]));
+  }
+
+  #take(view: View): void {
+    const floor = view.get(this.#at);
     this.#known = { revision: floor?.revision ?? 0, version: floor?.value.version ?? 0 };
   }
 }

@@ -1,14 +1,7 @@
-import {
-  type Admission,
-  type Admitted,
-  type Alongside,
-  type Applicant,
-  brokenOff,
-  type Ending,
-} from "./admission.ts";
+import type { Admission, Admitted, Alongside, Applicant, Ending } from "./admission.ts";
 import { grantFault, mintFault, type Presented } from "./connection-faults.ts";
 import type { Credential } from "./credential.ts";
-import { EAR_MS } from "./limits.ts";
+import { openEar } from "./ear.ts";
 import type { ContextClient, Interpretation, RawAnswer, VendorContext } from "./vendor.ts";
 import type { World } from "./world.ts";
 
@@ -44,14 +37,8 @@ export class Minting {
     const admitted = await this.#admission.enter(applicant, undefined, alongside);
     const { client } = admitted;
     const answers: RawAnswer[] = [];
-    let read: Read;
-    try {
-      read = await this.#exchanged({ ...context, client }, admitted, answers);
-    } catch (error) {
-      await this.#admission.leave(admitted, brokenOff(error));
-      throw error;
-    }
-    await this.#admission.leave(admitted, endingOf(read));
+    const work = () => this.#exchanged({ ...context, client }, admitted, answers);
+    const read = await this.#admission.within(admitted, work, endingOf);
     if (read.kind !== "granted") throw mintFault(context.account, read, presented);
     if (read.unfinished !== undefined) throw grantFault(context.account, { kind: "more" });
     const { credential, fields } = read;
@@ -62,16 +49,11 @@ export class Minting {
   /** `answers` receives what the provider says. */
   async #exchanged(context: VendorContext, { sendUntilMs }: Admitted, answers: RawAnswer[]): Promise<Read> {
     const { vendors, clock } = this.#world;
-    const late = new AbortController();
-    const done = new AbortController();
-    void clock.sleep(EAR_MS, done.signal).then(
-      () => late.abort(),
-      () => undefined,
-    );
-    const go = () => !late.signal.aborted && (answers.length > 0 || clock.boot() < sendUntilMs);
+    const ear = openEar(clock);
+    const go = () => !ear.signal.aborted && (answers.length > 0 || clock.boot() < sendUntilMs);
     try {
       for (;;) {
-        const sent = await vendors.exchange(context, go, late.signal, answers);
+        const sent = await vendors.exchange(context, go, ear.signal, answers);
         if (sent.kind !== "answer") return sent;
         const before = [...answers];
         answers.push(sent.answer);
@@ -79,7 +61,7 @@ export class Minting {
         if (read.kind !== "more") return read;
       }
     } finally {
-      done.abort();
+      ear.close();
     }
   }
 }

@@ -3,8 +3,8 @@ import { type Account, DEFAULT_SLOT } from "./account.ts";
 import { answerToBytes } from "./answer.ts";
 import type { Grant } from "./consent.ts";
 import { answerContext } from "./contexts.ts";
+import { openEar } from "./ear.ts";
 import type { JournalEntry, JournalSlot } from "./journal.ts";
-import { EAR_MS } from "./limits.ts";
 import type { PreparedSeal } from "./sealing.ts";
 import type { CodeGrant, RawAnswer, SendResult, VendorContext } from "./vendor.ts";
 import { OWN_WORK, type World } from "./world.ts";
@@ -84,12 +84,7 @@ export class Redemption {
    */
   async run(redeeming: Redeeming, rooms: Rooms, sendUntilMs: number): Promise<Redeemed> {
     const { clock } = this.#world;
-    const ear = new AbortController();
-    const heard = new AbortController();
-    void clock.sleep(EAR_MS, heard.signal).then(
-      () => ear.abort(),
-      () => undefined,
-    );
+    const ear = openEar(clock);
     try {
       let at = await this.read(redeeming);
       const go = () => at.answers.length > 0 || (!this.#isStopping() && clock.boot() < sendUntilMs);
@@ -103,7 +98,7 @@ export class Redemption {
       }
       return at;
     } finally {
-      heard.abort();
+      ear.close();
       rooms.discard();
     }
   }

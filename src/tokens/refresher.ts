@@ -1,6 +1,6 @@
 import { isReason, KeyturnError } from "../errors.ts";
 import type { Account, SlotKey } from "./account.ts";
-import { breakerOf, isProbing, PROBE_EVERY_MS } from "./breaker.ts";
+import { breakerOf, isProbing, keepOthersOff } from "./breaker.ts";
 import { type Caps, type Room, takeRoom } from "./caps.ts";
 import type { Held } from "./commit.ts";
 import { type Decision, type Doubt, decide } from "./decide.ts";
@@ -388,10 +388,8 @@ function attemptDraft(snapshot: Snapshot, held: Held, kekVersion: number, world:
     .put(at.hold, { attemptId }, IN_DOUBT_HOLD_MS);
   takeRoom(draft, room, attemptId, instance);
   if (!held.probe) return draft;
-  // Whoever probes keeps the others from probing for a minute, by the store's clock.
-  const reason = breakerOf(snapshot).suspected === undefined ? "unavailable" : "outage_suspected";
-  const untilMs = world.clock.now() + PROBE_EVERY_MS;
-  return draft.put(at.cooldown, { reason, untilMs, limit: undefined, remaining: undefined }, PROBE_EVERY_MS);
+  keepOthersOff(draft, snapshot, world.clock.now());
+  return draft;
 }
 
 function errorOf(decision: Decision): KeyturnError | undefined {

@@ -6,9 +6,10 @@ import type { Connections } from "./connections.ts";
 import { answerContext, credentialContext } from "./contexts.ts";
 import { type Credential, credentialToBytes } from "./credential.ts";
 import { Draft } from "./draft.ts";
+import { openEar } from "./ear.ts";
 import type { Exchanges } from "./exchanges.ts";
 import type { Journal, JournalEntry } from "./journal.ts";
-import { EAR_MS, STORE_PATIENCE_MS } from "./limits.ts";
+import { STORE_PATIENCE_MS } from "./limits.ts";
 import { openClient, openCredential } from "./opening.ts";
 import { mayPass } from "./patience.ts";
 import { key } from "./records.ts";
@@ -274,12 +275,7 @@ export class Replay {
       sealer.prepare(answerContext(next), actor),
       journal.reserve(),
     ]);
-    const heard = new AbortController();
-    const ear = new AbortController();
-    void clock.sleep(EAR_MS, heard.signal).then(
-      () => ear.abort(),
-      () => undefined,
-    );
+    const ear = openEar(clock);
     try {
       const result = await vendors.exchange(context, () => true, ear.signal, answers);
       if (result.kind !== "answer") return result;
@@ -292,7 +288,7 @@ export class Replay {
       this.#world.report("exchange not resumed", { account_id: entry.accountId }, error);
       return { kind: "not_sent", cause: "not_resumed" };
     } finally {
-      heard.abort();
+      ear.close();
       prepared.discard();
       room.free();
     }

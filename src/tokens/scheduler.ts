@@ -2,6 +2,7 @@ import { isReason } from "../errors.ts";
 import { type Account, DEFAULT_SLOT } from "./account.ts";
 import { Agenda, type Due, leadMs } from "./agenda.ts";
 import type { Broker } from "./broker.ts";
+import type { Caps } from "./caps.ts";
 import type { StoredEvent } from "./events.ts";
 import type { Gates } from "./gate.ts";
 import type { Known } from "./known.ts";
@@ -42,6 +43,7 @@ export class Scheduler {
   readonly #world: World;
   readonly #known: Known;
   readonly #gates: Gates;
+  readonly #caps: Caps;
   readonly #broker: Broker;
   readonly #ownership: Ownership;
   readonly #clients = new Map<string, ClientAgenda>();
@@ -51,10 +53,18 @@ export class Scheduler {
   readonly #underway = new Set<string>();
   #wake: () => void = () => undefined;
 
-  constructor(world: World, known: Known, gates: Gates, broker: Broker, ownership: Ownership = EVERYTHING) {
+  constructor(
+    world: World,
+    known: Known,
+    gates: Gates,
+    caps: Caps,
+    broker: Broker,
+    ownership: Ownership = EVERYTHING,
+  ) {
     this.#world = world;
     this.#known = known;
     this.#gates = gates;
+    this.#caps = caps;
     this.#broker = broker;
     this.#ownership = ownership;
   }
@@ -202,10 +212,7 @@ export class Scheduler {
 
   /** The part of a client's places that this schedule plans with: wanting more would only send the others away. */
   #places(client: ClientKey): number {
-    const cap = this.#known.client(client)?.client?.caps.maxConcurrent;
-    const rules = this.#world.vendors.rules(client.provider);
-    const all = cap ?? rules?.maxConcurrent ?? this.#world.defaultMaxConcurrent;
-    return Math.ceil(all * this.#share);
+    return Math.ceil(this.#caps.local(client) * this.#share);
   }
 
   get #share(): number {

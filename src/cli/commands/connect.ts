@@ -12,6 +12,7 @@ import {
 import { openBrowser } from "../browser.ts";
 import type { Command, Invocation, Option } from "../command.ts";
 import type { Connection } from "../connection.ts";
+import { readSecretsByName } from "../credential-input.ts";
 import { EXIT } from "../exit.ts";
 import { failureOf } from "../failure.ts";
 import { listenOnLoopback, type Redirected } from "../loopback.ts";
@@ -275,8 +276,7 @@ async function withSecret(invocation: Invocation): Promise<number> {
     const secret = await readSecret(option);
     if (secret !== undefined) secrets[name] = secret.reveal();
   }
-  for (const [name, path] of Object.entries(options.pairs("secret-file")))
-    secrets[name] = (await readSecret("secret-file", path))?.reveal() ?? "";
+  Object.assign(secrets, await readSecretsByName(invocation));
   const expiresAtMs = options.time("expires-at");
   const answer = await (await invocation.connect()).unary(ConnectionService.method.connectWithSecret, {
     ...wanted(invocation),

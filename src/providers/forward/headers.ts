@@ -1,7 +1,12 @@
 import { invalid } from "../../errors.ts";
-import { CREDENTIAL_HEADERS, type HttpFields, OVERRIDE_HEADERS } from "../../tokens/forwarding.ts";
+import {
+  CREDENTIAL_HEADERS,
+  type HttpFields,
+  isFieldValue,
+  isToken,
+  OVERRIDE_HEADERS,
+} from "../../tokens/forwarding.ts";
 
-const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 const MAX_HEADERS = 128;
 const MAX_HEADER_BYTES = 32_768;
 
@@ -32,9 +37,6 @@ function plainName(name: string): string {
   return name.toLowerCase().replaceAll("_", "-");
 }
 
-/** RFC 9110 §5.5. */
-const NO_FIELD_VALUE = /[^\t\x20-\x7e\x80-\xff]/;
-
 /** A caller's headers without those that are not its to send; INVALID_REQUEST names one that nobody may send. */
 export function checkedHeaders(
   headers: HttpFields,
@@ -45,13 +47,13 @@ export function checkedHeaders(
   const injected = new Set(credential.map(plainName));
   let bytes = 0;
   const kept = headers.filter(([name, value], at) => {
-    if (!TOKEN.test(name)) throw invalid(`headers[${at}].name`, "must be an HTTP token (RFC 9110 §5.6.2)");
+    if (!isToken(name)) throw invalid(`headers[${at}].name`, "must be an HTTP token (RFC 9110 §5.6.2)");
     const plain = plainName(name);
     if (REFUSED.has(plain)) throw invalid(`headers[${at}].name`, `${plain} is written by the sidecar`);
     if (restricted && OVERRIDE_HEADERS.has(plain)) {
       throw invalid(`headers[${at}].name`, `${plain} is not for callers whose methods or paths are limited`);
     }
-    if (NO_FIELD_VALUE.test(value)) {
+    if (!isFieldValue(value)) {
       throw invalid(`headers[${at}].value`, "has characters that no header may have (CR, LF, NUL …)");
     }
     bytes += name.length + value.length;

@@ -1,4 +1,5 @@
 import { CREDENTIAL_HEADERS, OVERRIDE_HEADERS } from "../../tokens/forwarding.ts";
+import { Memo } from "../memo.ts";
 import { delimited, text } from "../message-bytes.ts";
 import type { Asked } from "./asked.ts";
 import type { Opened } from "./wire.ts";
@@ -48,9 +49,8 @@ export function allowed(
   return Buffer.concat([ALLOWS, response]);
 }
 
-const MAX_REMOVALS = 1_000;
 /** What is removed is the same for every request of a route. */
-const encodedRemovals = new Map<string, Uint8Array>();
+const encodedRemovals = new Memo<Uint8Array>(1_000);
 
 /** The headers that do not go upstream, encoded. */
 function removals(
@@ -58,20 +58,16 @@ function removals(
   accountHeader: string | undefined,
   isRestricted: boolean,
 ): Uint8Array {
-  const named = `${injected.join()} ${accountHeader} ${isRestricted}`;
-  const known = encodedRemovals.get(named);
-  if (known !== undefined) return known;
-  const removed = [
-    ...CREDENTIAL_HEADERS,
-    ...(accountHeader === undefined ? [] : [accountHeader]),
-    ...(isRestricted ? OVERRIDE_HEADERS : []),
-    // Many servers read `x_api_key` as `x-api-key` (RFC 3875 §4.1.18).
-    ...injected.map((key) => key.replaceAll("-", "_")),
-  ].filter((name) => !injected.includes(name));
-  const encoded = Buffer.concat(removed.map((name) => text(HEADERS_TO_REMOVE, name)));
-  if (encodedRemovals.size === MAX_REMOVALS) encodedRemovals.clear();
-  encodedRemovals.set(named, encoded);
-  return encoded;
+  return encodedRemovals.get(`${injected.join()} ${accountHeader} ${isRestricted}`, () => {
+    const removed = [
+      ...CREDENTIAL_HEADERS,
+      ...(accountHeader === undefined ? [] : [accountHeader]),
+      ...(isRestricted ? OVERRIDE_HEADERS : []),
+      // Many servers read `x_api_key` as `x-api-key` (RFC 3875 §4.1.18).
+      ...injected.map((key) => key.replaceAll("-", "_")),
+    ].filter((name) => !injected.includes(name));
+    return Buffer.concat(removed.map((name) => text(HEADERS_TO_REMOVE, name)));
+  });
 }
 
 /** Envoy replaces a parameter that is written as ours is; the provider may read `api%5fkey` as `api_key` too. */

@@ -36,8 +36,10 @@ const RATE_LIMIT = 4;
 const NAME = 1;
 const VALUE = 2;
 
+const NOTHING: Uint8Array = new Uint8Array();
+
 /** The bytes of a ProxyResponse. */
-export function proxyResponse({ status, headers, rateLimit }: Forwarded, body: Uint8Array): Buffer {
+export function proxyResponse({ status, headers, rateLimit }: Forwarded, body = NOTHING): Buffer {
   const limits = rateLimit && toBinary(RateLimitSchema, rateLimitMessage(rateLimit));
   const room = roomOf(headers) + body.length + (limits?.length ?? 0);
   const bytes = Buffer.allocUnsafe(room + 3 * MAX_HEAD_BYTES);
@@ -55,11 +57,9 @@ const CHUNK = 2;
 const TRAILERS = 3;
 const TRAILER = 1;
 
-const NOTHING = new Uint8Array();
-
 /** The bytes of a ProxyStreamResponse with an answer's head. */
 export function streamedHead(answer: Forwarded): Uint8Array {
-  return delimited(HEAD, [proxyResponse(answer, NOTHING)]);
+  return delimited(HEAD, [proxyResponse(answer)]);
 }
 
 /** With a part of an answer's body. */

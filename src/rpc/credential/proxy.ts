@@ -4,8 +4,6 @@ import { abortable, type StreamCall } from "../call.ts";
 import { type ProxyDeps, proxied } from "./proxied.ts";
 import { proxyResponse } from "./proxy-wire.ts";
 
-const NOTHING = new Uint8Array();
-
 /** One call at the provider's API, request and answer whole. */
 export function proxy(deps: ProxyDeps) {
   return abortable(CredentialService.method.proxy, async (request: ProxyRequest, call: StreamCall) => {
@@ -16,6 +14,6 @@ export function proxy(deps: ProxyDeps) {
       untilBootMs: Math.min(call.untilBootMs, deps.clock.boot() + deps.maxWaitMs),
     };
     const answer = await proxied(deps, request, call, { content, canBeSentAgain: () => true }, wanted);
-    return proxyResponse(answer, answer.body instanceof Uint8Array ? answer.body : NOTHING);
+    return proxyResponse(answer, answer.body instanceof Uint8Array ? answer.body : undefined);
   });
 }

@@ -1,14 +1,15 @@
 import { once } from "node:events";
-import { createServer, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
 import { gzipSync } from "node:zlib";
 import { fromBinary } from "@bufbuild/protobuf";
 import type { ServiceError } from "@grpc/grpc-js";
-import { describe, expect, it, onTestFinished } from "vitest";
+import { describe, expect, it } from "vitest";
 import { ErrorInfoSchema } from "../../../src/gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../../../src/gen/google/rpc/status_pb.js";
 import { CredentialService } from "../../../src/gen/keyturn/v1/credential_service_pb.js";
 import { reasonOf } from "../../e2e/harness.ts";
+import { rawServer } from "./raw-server.ts";
 import { headerOf, type Stage, stage, streamed } from "./stage.ts";
 
 const MIB = 1024 * 1024;
@@ -26,27 +27,16 @@ function told(...names: string[]) {
 
 /** A TCP port in place of the API; `emptied` resolves when nobody is connected any more. */
 async function rawApi(onData: (socket: Socket) => void) {
-  const open = new Set<Socket>();
   let visits = 0;
-  const server = createServer((socket) => {
+  const { port, open } = await rawServer((socket) => {
     visits += 1;
-    open.add(socket);
-    socket.on("error", () => undefined);
-    socket.on("close", () => open.delete(socket));
     socket.once("data", () => onData(socket));
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  onTestFinished(() => {
-    for (const socket of open) socket.destroy();
-    server.close();
-  });
-  const address = server.address();
   const until = async (condition: () => boolean) => {
     while (!condition()) await delay(5);
   };
   return {
-    port: typeof address === "object" && address !== null ? address.port : 0,
+    port,
     reached: () => until(() => visits > 0),
     emptied: () => until(() => visits > 0 && open.size === 0),
   };

@@ -1,7 +1,6 @@
-import { once } from "node:events";
-import { createServer, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { setTimeout as delay } from "node:timers/promises";
-import { describe, expect, it, onTestFinished, vi } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { AccountService } from "../../../src/gen/keyturn/v1/account_service_pb.js";
 import {
   CredentialService,
@@ -9,32 +8,21 @@ import {
 } from "../../../src/gen/keyturn/v1/credential_service_pb.js";
 import { type Caller, causeOf, reasonOf } from "../../e2e/harness.ts";
 import { serveWithin } from "./outside-world.ts";
+import { rawServer } from "./raw-server.ts";
 import { stage } from "./stage.ts";
 
 const CHUNK = Buffer.alloc(65_536, 1);
 const MIB = 1024 * 1024;
 
 /** A TCP port in an API's place. */
-async function resetting(behave: (socket: Socket, received: number) => void) {
-  const open = new Set<Socket>();
-  const server = createServer((socket) => {
+function resetting(behave: (socket: Socket, received: number) => void) {
+  return rawServer((socket) => {
     let received = 0;
-    open.add(socket);
-    socket.on("error", () => undefined);
-    socket.on("close", () => open.delete(socket));
     socket.on("data", (chunk) => {
       received += chunk.length;
       behave(socket, received);
     });
   });
-  server.listen(0, "127.0.0.1");
-  await once(server, "listening");
-  onTestFinished(() => {
-    for (const socket of open) socket.destroy();
-    server.close();
-  });
-  const address = server.address();
-  return { port: typeof address === "object" && address !== null ? address.port : 0, open };
 }
 
 /** What a streamed call came to: the parts that arrived, and how it ended. */

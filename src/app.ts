@@ -1,31 +1,29 @@
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { type Audit, createAudit } from "./audit/audit.ts";
-import type { ChainHead } from "./audit/record.ts";
 import { verifyAudit } from "./audit/verify.ts";
+import { readCatalogue, shownProvider, textOf } from "./catalogue.ts";
 import { type Clock, systemClock } from "./clock.ts";
 import { loadCallers } from "./config/callers.ts";
 import { egressProxy } from "./config/egress-proxy.ts";
-import { checkSocketPath, defaultRuntimeDir, defaultStateDir, socketPath } from "./config/paths.ts";
+import { defaultStateDir } from "./config/paths.ts";
 import type { Config } from "./config/schema.ts";
 import { assertHost, createEgress } from "./egress/egress.ts";
-import { KeyturnError } from "./errors.ts";
 import { withGoneJournal } from "./gone-journal.ts";
 import { hostGuard } from "./host-guard.ts";
+import { keepHouse, noticeCut, rememberedHead } from "./housekeeping.ts";
 import { openJournal } from "./journal/journal.ts";
 import { openKek, requireMeant } from "./kek.ts";
 import { checkKeyring } from "./keyring-check.ts";
+import { addressesOf } from "./listener-addresses.ts";
 import type { Log } from "./log.ts";
 import { createConsents } from "./providers/consents.ts";
-import type { Fault } from "./providers/document.ts";
 import { createForward } from "./providers/forward/forward.ts";
-import { type Catalogue, faultText, lintProvider, loadCatalogue } from "./providers/load.ts";
+import { lintProvider } from "./providers/load.ts";
 import { createVendors, type VendorsDeps } from "./providers/vendors.ts";
 import { answerRenderer } from "./rpc/credential/answer.ts";
-import type { Address } from "./rpc/listener.ts";
-import { type RunningServers, type ServersDeps, startServers } from "./rpc/servers.ts";
+import { type RunningServers, startServers } from "./rpc/servers.ts";
 import { createSealer, type KekAct } from "./seal/envelope.ts";
 import { createProcessSeal } from "./seal/process-seal.ts";
 import {
@@ -43,13 +41,10 @@ import { OwnJournalMark } from "./tokens/journal-mark.ts";
 import { KekFloor } from "./tokens/kek-floor.ts";
 import { Keys } from "./tokens/keys.ts";
 import { Membership } from "./tokens/membership.ts";
-import { key } from "./tokens/records.ts";
 import { RestoreWatch } from "./tokens/restore.ts";
 import type { World } from "./tokens/world.ts";
 import { uuidV7 } from "./uuid.ts";
 
-/** When a new sidecar has its first callers behind it; then pauses in which they come first. */
-const HOUSEKEEPING_MS = 60_000;
 /** What closing takes beyond the exchanges' own grace. */
 const CLOSE_WITHIN_MS = 2_000;
 
@@ -206,7 +201,7 @@ export async function startSidecar({
       callback: config.listeners.callback,
       returnUrls: config.connections.return_urls,
       providers: {
-        list: () => catalogue.names.map((name) => shown(catalogue, name)),
+        list: () => catalogue.names.map((name) => shownProvider(catalogue, name)),
         text: (name) => textOf(catalogue, name),
         lint: (name, text) => lintProvider(text, `${name}.yaml`),
       },
@@ -343,25 +338,6 @@ export function checkConfig(config: Config, env: NodeJS.ProcessEnv, shippedProvi
   readCatalogue(shippedProviders, config, () => undefined);
 }
 
-function readCatalogue(shipped: string, { providers, egress }: Config, log: Log): Catalogue {
-  const report = (faults: readonly Fault[]) => {
-    for (const fault of faults) log("a shipped provider file does not load", { fault: faultText(fault) });
-  };
-  const { allow_private: allowPrivate } = egress;
-  const loaded = loadCatalogue(providers.directories, { directory: shipped, report }, allowPrivate);
-  if (loaded.ok) {
-    const { names } = loaded.catalogue;
-    for (const name of allowPrivate.filter((each) => !names.includes(each)))
-      log("egress.allow_private names a provider that has no file", { provider: name });
-    return loaded.catalogue;
-  }
-  const violations = loaded.faults.map((fault) => ({
-    field: fault.path === "" ? fault.file : fault.path,
-    description: faultText(fault),
-  }));
-  throw new KeyturnError("INVALID_REQUEST", loaded.faults.map(faultText).join("\n"), { violations });
-}
-
 function kekRecord({ operation, context, actor, kekId, kekVersion, outcome }: KekAct) {
   return {
     operation: `kek.${operation}`,
@@ -381,131 +357,6 @@ function actRecorder(audit: Audit) {
     return (outcome: string, detail: Readonly<Record<string, string>>, found = account) =>
       audit.record({ operation, caller, account: found, outcome, detail });
   };
-}
-
-function addressesOf(config: Config, env: NodeJS.ProcessEnv, stateDir: string): ServersDeps["addresses"] {
-  const runtimeDir = defaultRuntimeDir(env, stateDir);
-  const { data, admin, http } = config.listeners;
-  const tls = admin.tls;
-  const withRules = config.callers.file !== undefined;
-  return {
-    data: addressOf("data", data, undefined),
-    admin: addressOf(
-      "admin",
-      admin,
-      tls === undefined
-        ? undefined
-        : { certificateFile: tls.certificate_file, keyFile: tls.key_file, clientCaFile: tls.client_ca_file },
-    ),
-    http: http === undefined ? undefined : tcpOf("http", http.tcp, undefined),
-  };
-
-  function addressOf(
-    name: "data" | "admin",
-    from: Config["listeners"]["data"],
-    mutual: Extract<Address, { kind: "tcp" }>["tls"],
-  ): Address {
-    const field = `listeners.${name}`;
-    if (from.tcp === undefined) {
-      const path = checkSocketPath(from.socket ?? socketPath(runtimeDir, name), `${field}.socket`);
-      return { kind: "socket", path, mode: name === "data" ? 0o660 : 0o600 };
-    }
-    return tcpOf(name, from.tcp, mutual);
-  }
-
-  function tcpOf(
-    name: "data" | "admin" | "http",
-    tcp: NonNullable<Config["listeners"]["data"]["tcp"]>,
-    mutual: Extract<Address, { kind: "tcp" }>["tls"],
-  ): Extract<Address, { kind: "tcp" }> {
-    const field = `listeners.${name}`;
-    if (!withRules && mutual === undefined && !tcp.allow_unauthenticated) {
-      throw new KeyturnError(
-        "INVALID_REQUEST",
-        `${field}.tcp: a TCP port without caller tokens needs allow_unauthenticated: true`,
-        {
-          violations: [
-            { field: `${field}.tcp.allow_unauthenticated`, description: "true, or set callers.file" },
-          ],
-        },
-      );
-    }
-    return { kind: "tcp", host: tcp.host, port: tcp.port, tls: mutual };
-  }
-}
-
-function shown(catalogue: Catalogue, name: string) {
-  const provider = catalogue.get(name);
-  const setup = provider?.file.setup;
-  return {
-    name,
-    format: provider?.file.credentials.format ?? "",
-    source: catalogue.source(name) ?? "",
-    setup: setup === undefined ? "" : JSON.stringify(setup, undefined, 2),
-    accountFields: Object.keys(provider?.file.account_fields ?? {}),
-  };
-}
-
-function textOf(catalogue: Catalogue, name: string): string | undefined {
-  const source = catalogue.source(name);
-  return source === undefined ? undefined : readFileSync(source, "utf8");
-}
-
-const CUT = "audit.tail_missing";
-
-/** The newest record of this instance's trail that the store was told of. */
-async function rememberedHead({ store }: OpenStore, instance: string): Promise<ChainHead | undefined> {
-  const at = key("audit_head", instance);
-  const head = (await store.read([at])).get(at)?.value;
-  return head === undefined ? undefined : { seq: head.seq, hash: head.hash };
-}
-
-/** A trail that ends before what the store remembers was cut while nobody looked; that goes into the trail itself. */
-async function noticeCut(audit: Audit, remembered: ChainHead | undefined, log: Log): Promise<void> {
-  const { seq, hash } = audit.head();
-  if (
-    remembered === undefined ||
-    seq > remembered.seq ||
-    (seq === remembered.seq && hash === remembered.hash)
-  )
-    return;
-  log("the audit trail has lost its end", { found: seq, remembered: remembered.seq });
-  const detail = {
-    found_seq: String(seq),
-    remembered_seq: String(remembered.seq),
-    remembered_hash: remembered.hash,
-  };
-  await audit.record({ operation: CUT, outcome: "found", caller: "keyturn", purpose: "start", detail });
-}
-
-/** Old events go, and the store learns the audit chain's head, so that a cut tail is found. */
-function keepHouse(
-  store: OpenStore,
-  audit: Audit,
-  also: () => Promise<void>,
-  instance: string,
-  clock: Clock,
-  log: Log,
-  sweeps: () => boolean,
-): AbortController {
-  const stop = new AbortController();
-  const at = key("audit_head", instance);
-  const once = async () => {
-    if (sweeps()) await store.sweep();
-    const { seq, hash } = audit.head();
-    const nonce = randomBytes(12).toString("base64url");
-    const value = { instance, seq, hash, atMs: clock.now() };
-    await store.store.write({ nonce, expect: [], writes: [{ put: at, value }], events: [], reads: [] });
-    await also();
-  };
-  const run = async () => {
-    while (!stop.signal.aborted) {
-      await once().catch((error: unknown) => log("housekeeping failed", { host: hostname() }, error));
-      await clock.sleep(HOUSEKEEPING_MS, stop.signal).catch(() => undefined);
-    }
-  };
-  void run();
-  return stop;
 }
 
 async function stopSidecar(parts: {

@@ -1,4 +1,3 @@
-import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { type Audit, createAudit } from "./audit/audit.ts";
@@ -12,12 +11,13 @@ import type { Config } from "./config/schema.ts";
 import { assertHost, createEgress } from "./egress/egress.ts";
 import { withGoneJournal } from "./gone-journal.ts";
 import { hostGuard } from "./host-guard.ts";
-import { keepHouse, noticeCut, rememberedHead } from "./housekeeping.ts";
+import { type Housekeeping, keepHouse, knownHead, noticeCut } from "./housekeeping.ts";
 import { openJournal } from "./journal/journal.ts";
 import { openKek, requireMeant } from "./kek.ts";
 import { checkKeyring } from "./keyring-check.ts";
 import { addressesOf } from "./listener-addresses.ts";
 import type { Log } from "./log.ts";
+import { newId } from "./new-id.ts";
 import { createConsents } from "./providers/consents.ts";
 import { createForward } from "./providers/forward/forward.ts";
 import { lintProvider } from "./providers/load.ts";
@@ -30,10 +30,10 @@ import {
   checkEpoch,
   instanceOf,
   isRestored,
-  knownRevision,
   openStateDir,
   placeOf,
-  rememberRevision,
+  rememberStore,
+  storeSeen,
 } from "./state.ts";
 import { type OpenStore, openStore } from "./stores.ts";
 import { Heart } from "./tokens/heart.ts";
@@ -113,19 +113,20 @@ export async function startSidecar({
     undo.push(() => journal.close());
     checkEpoch(stateDir, store.epoch, (await journal.entries()).length, afterRestore);
     const instance = instanceOf(stateDir);
-    const remembered = await rememberedHead(store, instance);
+    const seen = storeSeen(stateDir);
+    const remembered = await knownHead(store, instance);
     const audit = await createAudit({
       instance,
       clock,
       to:
         config.audit.to === "stdout"
-          ? { stream: process.stdout, ...(remembered === undefined ? {} : { after: remembered }) }
+          ? { stream: process.stdout, ...(remembered.head === undefined ? {} : { after: remembered.head }) }
           : { directory: join(stateDir, "audit") },
       everyOpen: config.audit.every_open,
       retentionDays: Math.max(1, Math.floor(config.audit.retention / 86_400_000)),
     });
     undo.push(() => audit.close());
-    await noticeCut(audit, remembered, log);
+    await noticeCut(audit, remembered.head, log);
     const { kek, close } = await openKek({ config, env, stateDir, store: store.store, journal, clock, log });
     undo.push(close);
     const sealer = createSealer({
@@ -142,7 +143,6 @@ export async function startSidecar({
       now: () => clock.now(),
     };
     const vendors = createVendors(outside);
-    const newId = () => randomBytes(12).toString("base64url");
     const restore = new RestoreWatch({ store: store.store, clock, newId, instance, report: log });
     onSetBack = (revision) => {
       const unwritten = (error: unknown) => log("store set back: the hold is not written yet", {}, error);
@@ -217,35 +217,42 @@ export async function startSidecar({
       },
     });
     const mark = new OwnJournalMark(world, kek, hostname());
-    const tellMark = async () => {
-      rememberRevision(stateDir, restore.highestRevision, store.events.identity);
-      await mark.tell();
-    };
-    const housekeeping = keepHouse(
-      store,
-      audit,
-      tellMark,
-      instance,
-      clock,
-      log,
-      () => membership?.isFirst ?? true,
-    );
     const watching = new AbortController();
-    undo.push(async () => {
-      watching.abort();
-      rememberRevision(stateDir, restore.highestRevision, store.events.identity);
-    });
+    undo.push(async () => watching.abort());
+    let housekeeping: Housekeeping | undefined;
     endEarly = async () => {
-      housekeeping.abort();
       await beating.stop(0);
+      await housekeeping?.stop();
       await servers.close(CLOSE_WITHIN_MS);
     };
     signal?.throwIfAborted();
     const giveUp = () => void beating.stop(0);
     signal?.addEventListener("abort", giveUp);
-    if (isRestored(stateDir, store.events.identity))
+    if (isRestored(seen, store.events.identity, remembered.revision))
       await restore.notice((await store.store.read([])).storeRevision);
-    await restore.start(knownRevision(stateDir), afterRestore, watching.signal);
+    await restore.start(seen.revision, afterRestore, watching.signal);
+    // From here on this disk remembers the store as it is now.
+    let headRevision = remembered.revision;
+    const remember = () =>
+      rememberStore(stateDir, {
+        revision: restore.highestRevision,
+        identity: store.events.identity,
+        headRevision,
+      });
+    undo.push(async () => remember());
+    housekeeping = keepHouse({
+      store,
+      audit,
+      instance,
+      clock,
+      log,
+      sweeps: () => membership?.isFirst ?? true,
+      tellMark: () => mark.tell(),
+      headTaken: (revision) => {
+        headRevision = revision;
+        remember();
+      },
+    });
     await beating.start();
     signal?.removeEventListener("abort", giveUp);
     signal?.throwIfAborted();
@@ -362,7 +369,7 @@ function actRecorder(audit: Audit) {
 async function stopSidecar(parts: {
   readonly heart: Heart;
   readonly servers: RunningServers;
-  readonly housekeeping: AbortController;
+  readonly housekeeping: Housekeeping;
   readonly mark: OwnJournalMark;
   readonly undo: readonly (() => Promise<unknown>)[];
   readonly graceMs: number;
@@ -374,7 +381,7 @@ async function stopSidecar(parts: {
   const left = await heart.stop(graceMs);
   for (const attempt of left)
     log("attempt left open: its outcome is settled at the next start", { attempt_id: attempt });
-  housekeeping.abort();
+  await housekeeping.stop();
   await mark.withdraw().catch((error: unknown) => log("journal's mark not withdrawn", {}, error));
   await servers.close(CLOSE_WITHIN_MS);
   for (const close of undo.toReversed())

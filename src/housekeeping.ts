@@ -1,20 +1,26 @@
-import { randomBytes } from "node:crypto";
 import { hostname } from "node:os";
 import type { Audit } from "./audit/audit.ts";
 import type { ChainHead } from "./audit/record.ts";
 import type { Clock } from "./clock.ts";
 import type { Log } from "./log.ts";
+import { newId } from "./new-id.ts";
 import type { OpenStore } from "./stores.ts";
 import { key } from "./tokens/records.ts";
 
 const EVERY_MS = 60_000;
 const CUT = "audit.tail_missing";
 
-/** The newest record of this instance's trail that the store was told of. */
-export async function rememberedHead({ store }: OpenStore, instance: string): Promise<ChainHead | undefined> {
+/** The newest record of this instance's trail that the store was told of, and at which of its revisions; 0: none. */
+export interface KnownHead {
+  readonly head: ChainHead | undefined;
+  readonly revision: number;
+}
+
+export async function knownHead({ store }: OpenStore, instance: string): Promise<KnownHead> {
   const at = key("audit_head", instance);
-  const head = (await store.read([at])).get(at)?.value;
-  return head === undefined ? undefined : { seq: head.seq, hash: head.hash };
+  const entry = (await store.read([at])).get(at);
+  if (entry === undefined) return { head: undefined, revision: 0 };
+  return { head: { seq: entry.value.seq, hash: entry.value.hash }, revision: entry.revision };
 }
 
 /** A trail that ends before what the store remembers was cut while nobody looked; that goes into the trail itself. */
@@ -35,32 +41,59 @@ export async function noticeCut(audit: Audit, remembered: ChainHead | undefined,
   await audit.record({ operation: CUT, outcome: "found", caller: "keyturn", purpose: "start", detail });
 }
 
-/** Old events go, and the store learns the audit chain's head, so that a cut tail is found. */
-export function keepHouse(
-  store: OpenStore,
-  audit: Audit,
-  also: () => Promise<void>,
-  instance: string,
-  clock: Clock,
-  log: Log,
-  sweeps: () => boolean,
-): AbortController {
-  const stop = new AbortController();
-  const at = key("audit_head", instance);
-  const once = async () => {
-    if (sweeps()) await store.sweep();
-    const { seq, hash } = audit.head();
-    const nonce = randomBytes(12).toString("base64url");
-    const value = { instance, seq, hash, atMs: clock.now() };
-    await store.store.write({ nonce, expect: [], writes: [{ put: at, value }], events: [], reads: [] });
-    await also();
-  };
+export interface HousekeepingDeps {
+  readonly store: OpenStore;
+  readonly audit: Audit;
+  readonly instance: string;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Whether it is this one that drops old events. */
+  readonly sweeps: () => boolean;
+  /** Tells the store what this instance's journal needs. */
+  readonly tellMark: () => Promise<void>;
+  /** The store has taken the audit trail's head, at this revision. */
+  readonly headTaken: (revision: number) => void;
+}
+
+export interface Housekeeping {
+  /** Ends it, when the store has learnt the trail's last head. */
+  stop(): Promise<void>;
+}
+
+/** Every minute: old events go, and the store learns the audit chain's head, so that a cut tail is found, and the journal's mark. */
+export function keepHouse(deps: HousekeepingDeps): Housekeeping {
+  const { store, clock, sweeps, tellMark } = deps;
+  const ending = new AbortController();
   const run = async () => {
-    while (!stop.signal.aborted) {
-      await once().catch((error: unknown) => log("housekeeping failed", { host: hostname() }, error));
-      await clock.sleep(EVERY_MS, stop.signal).catch(() => undefined);
+    while (!ending.signal.aborted) {
+      await tried(deps, "old events not dropped", async () => void (sweeps() && (await store.sweep())));
+      await tried(deps, "audit trail's head not told", () => tellHead(deps));
+      await tried(deps, "journal's mark not told", tellMark);
+      await clock.sleep(EVERY_MS, ending.signal).catch(() => undefined);
     }
   };
-  void run();
-  return stop;
+  const running = run();
+  return {
+    stop: async () => {
+      ending.abort();
+      await running;
+      await tried(deps, "audit trail's head not told", () => tellHead(deps));
+    },
+  };
+}
+
+async function tried({ log }: HousekeepingDeps, failure: string, work: () => Promise<void>): Promise<void> {
+  await work().catch((error: unknown) => log(failure, { host: hostname() }, error));
+}
+
+async function tellHead({ store, audit, instance, clock, headTaken }: HousekeepingDeps): Promise<void> {
+  const { seq, hash } = audit.head();
+  const at = key("audit_head", instance);
+  const value = { instance, seq, hash, atMs: clock.now() };
+  const writes = [{ put: at, value }];
+  const { view } = await store.store.write({ nonce: newId(), expect: [], writes, events: [], reads: [at] });
+  const revision = view.get(at)?.revision;
+  if (revision === undefined) return;
+  store.remember(at, revision);
+  headTaken(revision);
 }

@@ -45,22 +45,36 @@ export function instanceNamedIn(stateDir: string): string | undefined {
   return found === "" ? undefined : found;
 }
 
-/** The highest revision of the store that an earlier life on this disk has seen; 0: none. */
-export function knownRevision(stateDir: string): number {
-  const found = Number(readText(join(stateDir, "store-revision")) ?? "0");
-  return Number.isSafeInteger(found) ? found : 0;
+/** What this disk remembers of the store, for a later life to find it set back by. */
+export interface StoreSeen {
+  /** The highest revision that was seen; 0: none. */
+  readonly revision: number;
+  /** Of the store's one order of events. Undefined: not known. */
+  readonly identity: string | undefined;
+  /** The revision at which this instance last wrote its audit trail's head; 0: never. */
+  readonly headRevision: number;
 }
 
-/** `identity`: of the store's one order of events. */
-export function rememberRevision(stateDir: string, revision: number, identity: string): void {
+export function storeSeen(stateDir: string): StoreSeen {
+  return {
+    revision: readRevision(join(stateDir, "store-revision")),
+    identity: readText(join(stateDir, "store-identity"))?.trim(),
+    headRevision: readRevision(join(stateDir, "store-head")),
+  };
+}
+
+export function rememberStore(stateDir: string, { revision, identity, headRevision }: StoreSeen): void {
   writeText(join(stateDir, "store-revision"), `${revision}\n`);
-  writeText(join(stateDir, "store-identity"), `${identity}\n`);
+  writeText(join(stateDir, "store-head"), `${headRevision}\n`);
+  if (identity !== undefined) writeText(join(stateDir, "store-identity"), `${identity}\n`);
 }
 
-/** True when an earlier life on this disk knew the store by another identity: it was restored since. */
-export function isRestored(stateDir: string, identity: string): boolean {
-  const known = readText(join(stateDir, "store-identity"))?.trim();
-  return known !== undefined && known !== identity;
+/**
+ * True when the store shows by something else than its revision that it was restored since: by another identity, or by
+ * a head that is older than the one that was written, or is not there (0).
+ */
+export function isRestored(seen: StoreSeen, identity: string, headRevision: number): boolean {
+  return (seen.identity !== undefined && seen.identity !== identity) || headRevision < seen.headRevision;
 }
 
 /**
@@ -93,7 +107,13 @@ export function checkEpoch(
   }
   writeText(path, `${storeEpoch}\n`);
   // Another store counts its own revisions.
-  for (const name of ["store-revision", "store-identity"]) rmSync(join(stateDir, name), { force: true });
+  for (const name of ["store-revision", "store-identity", "store-head"])
+    rmSync(join(stateDir, name), { force: true });
+}
+
+function readRevision(path: string): number {
+  const found = Number(readText(path) ?? "0");
+  return Number.isSafeInteger(found) ? found : 0;
 }
 
 function readText(path: string): string | undefined {
@@ -105,6 +125,7 @@ function readText(path: string): string | undefined {
 }
 
 function writeText(path: string, text: string): void {
+  if (readText(path) === text) return;
   writeFileSync(`${path}.new`, text, { mode: 0o600 });
   renameSync(`${path}.new`, path);
 }

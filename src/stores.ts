@@ -10,6 +10,7 @@ import type { Gap } from "./store/etcd/feed.ts";
 import { openEtcdStore } from "./store/etcd/open.ts";
 import { upkeepFaults, upkeepOf } from "./store/etcd/upkeep.ts";
 import type { Session } from "./tokens/membership.ts";
+import type { Key } from "./tokens/records.ts";
 import type { EventLog, Store } from "./tokens/store.ts";
 
 /** The records, wherever they are. */
@@ -20,6 +21,8 @@ export interface OpenStore {
   readonly epoch: string;
   /** Undefined where there is only one sidecar. */
   readonly session: Session | undefined;
+  /** This process has written a record that nobody else writes, and nobody removes: a store without it was set back. */
+  remember(key: Key, revision: number): void;
   /** Drops events past their retention; call it every few minutes. */
   sweep(): Promise<unknown>;
   close(): Promise<void>;
@@ -53,7 +56,8 @@ async function openOwn({ config, stateDir, clock, log }: StoreOptions): Promise<
     clock,
     report: (error) => log("the database failed", {}, error),
   });
-  return { ...store, session: undefined };
+  // Nobody changes its file while it is open; the next start compares what it finds with what lies beside it.
+  return { ...store, session: undefined, remember: () => undefined };
 }
 
 async function openShared(options: StoreOptions): Promise<OpenStore> {

@@ -128,6 +128,8 @@ export async function startServers(deps: ServersDeps): Promise<RunningServers> {
         rules: (name) => vendors.rules(name),
         report: world.report,
         newAccountId: deps.newAccountId,
+        isHeld: () => deps.restore.isHeld,
+        kekFault: () => deps.keys.fault(),
       }),
     ],
     [OAuthClientService, clientHandlers({ clients, store, rules: (name) => vendors.rules(name) })],

@@ -124,6 +124,13 @@ export function eventPath(of: EventClass, bucket: string, operation: string, ind
   return `${eventsUnder(of)}${bucket}/${encodeURIComponent(operation)}/${place}`;
 }
 
+/** The class of the event at a path. */
+export function eventClassOf(path: string): EventClass {
+  const found = EVENT_CLASSES.find((of) => path.startsWith(eventsUnder(of)));
+  if (found === undefined) throw new RangeError(`${path} is no event's`);
+  return found;
+}
+
 /** The place of an event within its transaction, from its path or its whole key. */
 export function eventIndexOf(path: string): number {
   return Number(path.slice(path.lastIndexOf("/") + 1));

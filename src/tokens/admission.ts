@@ -23,7 +23,7 @@ import { patiently } from "./patience.ts";
 import { key } from "./records.ts";
 import type { Actor } from "./sealing.ts";
 import { settle } from "./settle.ts";
-import { clientKeyOf, type Snapshot, snapshotOf, snapshotReads } from "./snapshot.ts";
+import { capsReads, clientKeyOf, type Snapshot, snapshotOf, snapshotReads } from "./snapshot.ts";
 import type { Read, View } from "./store.ts";
 import type { ContextClient, Failure } from "./vendor.ts";
 import type { World } from "./world.ts";
@@ -234,7 +234,8 @@ function slotOf(account: Account) {
 }
 
 function readsOf(account: Account): readonly Read[] {
-  return snapshotReads(slotOf(account), clientKeyOf(account));
+  const client = clientKeyOf(account);
+  return [...snapshotReads(slotOf(account), client), ...capsReads(client)];
 }
 
 function takingDraft(

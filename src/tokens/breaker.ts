@@ -2,7 +2,7 @@ import { throttledMs } from "./backoff.ts";
 import { BREAKER_OPENS_AT } from "./decide.ts";
 import { clientEvent, type Draft } from "./draft.ts";
 import { type Breaker, type KeyOf, key, type VerdictMark } from "./records.ts";
-import type { Snapshot } from "./snapshot.ts";
+import type { Snapshot, Standing } from "./snapshot.ts";
 
 /** Between two probes of a client in trouble; also how long a verdict counts towards a burst. */
 const PROBE_EVERY_MS = 60_000;
@@ -21,7 +21,7 @@ const CALM: Breaker = {
   reverting: [],
 };
 
-export function breakerOf(snapshot: Snapshot): Breaker {
+export function breakerOf(snapshot: Standing): Breaker {
   return snapshot.breaker?.value ?? CALM;
 }
 

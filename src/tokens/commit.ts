@@ -9,7 +9,8 @@ import { isValid } from "./freshness.ts";
 import { type KeyOf, key } from "./records.ts";
 import type { Sealed } from "./sealing.ts";
 import { slotOf, withAttempt } from "./slot.ts";
-import type { Snapshot } from "./snapshot.ts";
+import { type Snapshot, snapshotReads } from "./snapshot.ts";
+import type { Read } from "./store.ts";
 import type { Ask } from "./token.ts";
 import type { Failure, RefreshRules, Refusal } from "./vendor.ts";
 
@@ -76,6 +77,15 @@ export interface CommitPlan {
   readonly effect: Effect;
   /** The account as it will stand. */
   readonly account: Account | undefined;
+}
+
+/** What writing an outcome down depends on: of the client's permits only its own, when that is known. */
+export function commitReads(
+  { key: slot, client }: Pick<Snapshot, "key" | "client">,
+  { permit }: Held,
+): readonly Read[] {
+  const { provider, client: name } = client;
+  return [...snapshotReads(slot, client), permit ?? { under: "permit", parts: [provider, name] }];
 }
 
 /**

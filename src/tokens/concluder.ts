@@ -1,9 +1,16 @@
 import type { Account } from "./account.ts";
-import { type Effect, type Held, type Outcome, planCommit } from "./commit.ts";
+import { commitReads, type Effect, type Held, type Outcome, planCommit } from "./commit.ts";
 import type { Known } from "./known.ts";
 import { STORE_PATIENCE_MS } from "./limits.ts";
 import { settle, storeIsAway } from "./settle.ts";
-import { type ClientKey, type Snapshot, snapshotOf, snapshotReads } from "./snapshot.ts";
+import {
+  type ClientKey,
+  type Snapshot,
+  type Standing,
+  snapshotOf,
+  standingOf,
+  standingReads,
+} from "./snapshot.ts";
 import type { World } from "./world.ts";
 
 const MAX_PAUSE_MS = 1_000;
@@ -29,8 +36,9 @@ export class Concluder {
     outcome: Outcome,
     gone: AbortSignal,
     onStoreAway: (account: Account | undefined) => void,
-  ): Promise<{ readonly effect: Effect; readonly snapshot: Snapshot }> {
-    const reads = snapshotReads(at.key, at.client);
+  ): Promise<{ readonly effect: Effect; readonly standing: Standing }> {
+    const reads = commitReads(at, held);
+    const afterwards = standingReads(at.key, at.client);
     let told = false;
     const patiently = async <T>(work: () => Promise<T>, account: Account | undefined): Promise<T> => {
       for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, MAX_PAUSE_MS)) {
@@ -54,16 +62,20 @@ export class Concluder {
         instance: this.#world.instance,
         rules: this.#world.vendors.rules(at.client.provider, at.key.slot),
       });
-      if (plan.draft.isEmpty) return { effect: plan.effect, snapshot };
+      if (plan.draft.isEmpty) return { effect: plan.effect, standing: snapshot };
       // One nonce for as long as this very transaction is tried: it may have landed in a call that never answered.
-      const transaction = plan.draft.done(this.#world.newId(), reads);
+      const transaction = plan.draft.done(this.#world.newId(), afterwards);
       const result = await patiently(
         () => settle(this.#world, transaction, this.#world.clock.boot() + STORE_PATIENCE_MS),
         plan.account,
       );
-      snapshot = snapshotOf(at.key, at.client, result.view);
+      if (result.applied) {
+        const standing = standingOf(at.key, at.client, result.view);
+        this.#known.learn(standing);
+        return { effect: plan.effect, standing };
+      }
+      snapshot = await patiently(read, plan.account);
       this.#known.learn(snapshot);
-      if (result.applied) return { effect: plan.effect, snapshot };
     }
   }
 }

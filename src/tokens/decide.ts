@@ -241,6 +241,7 @@ function contextOf(
     account_id: ask.key.accountId,
     ...(ask.key.slot === DEFAULT_SLOT ? {} : { token_name: ask.key.slot }),
     ...(account === undefined ? {} : { provider: account.provider }),
+    ...(account === undefined || account.client === "" ? {} : { client: account.client }),
     ...more,
   };
 }

@@ -16,7 +16,7 @@ import { DISK_PATIENCE_MS } from "./limits.ts";
 import { carriesClient } from "./opening.ts";
 import { revertFlag } from "./revert.ts";
 import type { PreparedSeal } from "./sealing.ts";
-import type { Snapshot } from "./snapshot.ts";
+import type { Snapshot, Standing } from "./snapshot.ts";
 import type { RawAnswer, SendResult, VendorContext } from "./vendor.ts";
 import { OWN_WORK, type World } from "./world.ts";
 
@@ -314,7 +314,7 @@ export class Exchanges {
       this.#remember({ ...context, account, credential: outcome.credential }, held);
       flight.end(undefined);
     };
-    const { effect, snapshot } = await this.#concluder.conclude(
+    const { effect, standing } = await this.#concluder.conclude(
       start,
       start,
       held,
@@ -323,8 +323,8 @@ export class Exchanges {
       onStoreAway,
     );
     const isWhole = outcome.kind === "granted" && outcome.unfinished === undefined;
-    if (effect === "granted" && isWhole && snapshot.account !== undefined) {
-      this.#remember({ ...context, account: snapshot.account.value, credential: outcome.credential }, held);
+    if (effect === "granted" && isWhole && standing.account !== undefined) {
+      this.#remember({ ...context, account: standing.account.value, credential: outcome.credential }, held);
     }
     if (effect === "revoke" && outcome.kind === "granted") {
       const live = await this.#world.vendors.revoke({ ...context, credential: outcome.credential });
@@ -335,7 +335,7 @@ export class Exchanges {
         });
     }
     if (kept && outcome.kind !== "unmapped") await this.#giveUp(held.attemptId);
-    this.revertFlags(snapshot);
+    this.revertFlags(standing);
   }
 
   /** What is written down in the store needs no place on the disk any more. */
@@ -393,7 +393,7 @@ export class Exchanges {
   }
 
   /** After an outage that only looked like refusals: the accounts it had flagged are taken back. */
-  revertFlags(snapshot: Snapshot): void {
+  revertFlags(snapshot: Standing): void {
     for (const mark of breakerOf(snapshot).reverting) {
       const name = `${mark.accountId}/${mark.slot}`;
       if (this.#reverting.has(name)) continue;
@@ -446,6 +446,7 @@ export class Exchanges {
   }
 }
 
-function shuttingDown(): KeyturnError {
+/** Nothing is sent any more; another sidecar, or the next one here, goes on. */
+export function shuttingDown(): KeyturnError {
   return new KeyturnError("SHUTTING_DOWN", "This sidecar is shutting down.", { retryAfterMs: 1_000 });
 }

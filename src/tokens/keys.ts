@@ -1,4 +1,4 @@
-import { invalid } from "../errors.ts";
+import { invalid, KeyturnError } from "../errors.ts";
 import { clientEvent, Draft } from "./draft.ts";
 import { withFloor } from "./kek-floor.ts";
 import { kekUses, usesText } from "./kek-uses.ts";
@@ -49,6 +49,17 @@ export class Keys {
     this.#world = world;
     this.#kek = kek;
     this.#rewrap = new Rewrap(world, kek, rewrapper);
+  }
+
+  /** Why the key cannot be used now, as the cause of the error that says so. Undefined: it answers. */
+  async fault(): Promise<string | undefined> {
+    try {
+      await this.#kek.versions();
+      return undefined;
+    } catch (error) {
+      if (!(error instanceof KeyturnError)) throw error;
+      return error.metadata["cause"] ?? error.reason.toLowerCase();
+    }
   }
 
   /** The versions and how many sealed values, kept answers included, use each. */

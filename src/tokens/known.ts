@@ -8,7 +8,7 @@ import {
   clientKeyOf,
   clientKeyText,
   clientStateOf,
-  type Snapshot,
+  type Standing,
 } from "./snapshot.ts";
 
 /** How long a remembered cool-down, or a remembered doubt, stands without asking the store again. */
@@ -95,7 +95,7 @@ export class Known {
   }
 
   /** Takes a view in, unless a newer one is known or the feed has spoken since. */
-  learn(snapshot: Snapshot): void {
+  learn(snapshot: Standing): void {
     this.#learnClient(snapshot.client, clientStateOf(snapshot), snapshot.storeRevision);
     const id = snapshot.key.accountId;
     const before = this.#accounts.get(id);

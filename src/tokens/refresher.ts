@@ -5,7 +5,7 @@ import { type Caps, type Room, takeRoom } from "./caps.ts";
 import type { Held } from "./commit.ts";
 import { type Decision, type Doubt, decide } from "./decide.ts";
 import { Draft } from "./draft.ts";
-import { type Exchanges, oldestKekVersion, type Underway } from "./exchanges.ts";
+import { type Exchanges, oldestKekVersion, type Ready, shuttingDown, type Underway } from "./exchanges.ts";
 import { Flight } from "./flight.ts";
 import type { Gates } from "./gate.ts";
 import type { Known } from "./known.ts";
@@ -15,6 +15,7 @@ import { key } from "./records.ts";
 import { settle } from "./settle.ts";
 import {
   type ClientKey,
+  capsReads,
   clientKeyOf,
   clientKeyText,
   clientStateOf,
@@ -22,8 +23,9 @@ import {
   snapshotOf,
   snapshotReads,
 } from "./snapshot.ts";
-import type { TransactionResult } from "./store.ts";
+import type { Entry, Read, TransactionResult, View } from "./store.ts";
 import type { Ask } from "./token.ts";
+import type { VendorContext } from "./vendor.ts";
 import { OWN_WORK, type World } from "./world.ts";
 
 const POLL_MS = 500;
@@ -93,8 +95,7 @@ export class Refresher {
     try {
       for (;;) {
         await ticket.entered;
-        if (this.#exchanges.isStopping)
-          throw new KeyturnError("SHUTTING_DOWN", "This sidecar is shutting down.");
+        if (this.#exchanges.isStopping) throw shuttingDown();
         const step = await this.#once(flight, client);
         if (step.kind === "again" && !flight.isEnded) {
           // Back into the queue: whoever has callers waiting goes first.
@@ -149,7 +150,8 @@ export class Refresher {
       };
       const draft = new Draft().expect(at, takeOver).put(at, value, LOCK_TTL_MS);
       this.#ownLocks.add(lock.lockId);
-      const result = await this.#send(draft, flight.key, client).catch((error: unknown) => {
+      const reads = [...snapshotReads(flight.key, client), ...capsReads(client)];
+      const result = await this.#send(draft, reads).catch((error: unknown) => {
         this.#ownLocks.delete(lock.lockId);
         throw error;
       });
@@ -168,11 +170,7 @@ export class Refresher {
       }
       takeOver = isVoid ? snapshot.lock : undefined;
       if (!isVoid) await this.#known.change(flight.key.accountId, POLL_MS);
-      if (this.#exchanges.isStopping)
-        return {
-          kind: "refused",
-          error: new KeyturnError("SHUTTING_DOWN", "This sidecar is shutting down."),
-        };
+      if (this.#exchanges.isStopping) return { kind: "refused", error: shuttingDown() };
     }
   }
 
@@ -255,11 +253,7 @@ export class Refresher {
       this.#gates.close(snapshot.client, forMs);
       return { kind: "again" };
     }
-    try {
-      return await this.#attempt(flight, lock, snapshot, account, room);
-    } finally {
-      this.#caps.letGo(room);
-    }
+    return this.#attempt(flight, lock, snapshot, { account, room });
   }
 
   /** Prepares, and writes down that it is about to send; the exchange itself then goes on by itself. */
@@ -267,60 +261,84 @@ export class Refresher {
     flight: Flight,
     lock: HeldLock,
     snapshot: Snapshot,
-    account: Account,
-    room: Room,
+    { account, room: firstRoom }: { readonly account: Account; readonly room: Room },
   ): Promise<Step> {
-    const context = await openContext(this.#world.sealer, snapshot, OWN_WORK);
-    const ready = await this.#exchanges.prepare(snapshot, account, this.#world.newId());
+    let room: Room | undefined = firstRoom;
     try {
-      const attemptedAtMs = this.#world.clock.boot();
-      const held: Held = {
-        attemptId: ready.attemptId,
-        lockId: lock.lockId,
-        incarnation: account.incarnation,
-        generation: ready.generation,
-        clientGeneration: snapshot.oauthClient?.value.generation ?? 0,
-        permit: room.permit,
-        probe: isProbing(breakerOf(snapshot)),
-        trigger: flight.ask.trigger,
-        afterRejection: flight.afterRejection,
-        minValidityMs: flight.minValidityMs,
-      };
-      const sendUntilMs = Math.min(
-        lock.untilBootMs,
-        attemptedAtMs + SEND_WITHIN_MS,
-        room.block?.untilBootMs ?? Number.POSITIVE_INFINITY,
-      );
-      if (sendUntilMs <= this.#world.clock.boot() || this.#exchanges.isStopping) {
+      const context = await openContext(this.#world.sealer, snapshot, OWN_WORK);
+      const ready = await this.#exchanges.prepare(snapshot, account, this.#world.newId());
+      try {
+        for (let seen = snapshot; room !== undefined; ) {
+          const step = await this.#attemptIn(room, flight, lock, snapshot, { context, ready });
+          if (step.kind === "sent") return step;
+          if (step.taken === undefined) break;
+          // Somebody else was quicker by a moment: of the numbers that are left, another one.
+          seen = { ...seen, permits: [...seen.permits, step.taken] };
+          this.#caps.letGo(room);
+          room = this.#caps.room(seen, flight.priority === "bulk");
+        }
+      } catch (error) {
         ready.discard();
-        return { kind: "again" };
+        throw error;
       }
-      const draft = attemptDraft(snapshot, held, oldestKekVersion(ready), this.#world, room);
-      const attempt = this.#sendAttempt(draft, snapshot, held, ready);
-      this.#exchanges.watch(attempt);
-      const result = await attempt;
-      if (result === undefined || !result.applied) {
-        ready.discard();
-        return { kind: "again" };
-      }
-      this.#caps.taken(snapshot.client, room, attemptedAtMs);
-      const after = snapshotOf(snapshot.key, snapshot.client, result.view);
-      const underway: Underway = {
-        flight,
-        context,
-        held,
-        ready,
-        snapshot: after,
-        sendUntilMs,
-        lockUntilMs: lock.untilBootMs,
-      };
-      const finished = this.#exchanges.run(underway).finally(() => this.#ownLocks.delete(lock.lockId));
-      void flight.ended.then(() => this.#ownLocks.delete(lock.lockId));
-      return { kind: "sent", finished };
-    } catch (error) {
       ready.discard();
-      throw error;
+      return { kind: "again" };
+    } finally {
+      if (room !== undefined) this.#caps.letGo(room);
     }
+  }
+
+  /** `taken`: it is refused because somebody else has this permit now. */
+  async #attemptIn(
+    room: Room,
+    flight: Flight,
+    lock: HeldLock,
+    snapshot: Snapshot,
+    { context, ready }: { readonly context: VendorContext; readonly ready: Ready },
+  ): Promise<
+    Extract<Step, { kind: "sent" }> | { readonly kind: "refused"; readonly taken?: Entry<"permit"> }
+  > {
+    const { account } = ready;
+    const attemptedAtMs = this.#world.clock.boot();
+    const held: Held = {
+      attemptId: ready.attemptId,
+      lockId: lock.lockId,
+      incarnation: account.incarnation,
+      generation: ready.generation,
+      clientGeneration: snapshot.oauthClient?.value.generation ?? 0,
+      permit: room.permit,
+      probe: isProbing(breakerOf(snapshot)),
+      trigger: flight.ask.trigger,
+      afterRejection: flight.afterRejection,
+      minValidityMs: flight.minValidityMs,
+    };
+    const sendUntilMs = Math.min(
+      lock.untilBootMs,
+      attemptedAtMs + SEND_WITHIN_MS,
+      room.block?.untilBootMs ?? Number.POSITIVE_INFINITY,
+    );
+    if (sendUntilMs <= this.#world.clock.boot() || this.#exchanges.isStopping) return { kind: "refused" };
+    const draft = attemptDraft(snapshot, held, oldestKekVersion(ready), this.#world, room);
+    const attempt = this.#sendAttempt(draft, snapshot, held, ready);
+    this.#exchanges.watch(attempt);
+    const { applied, view } = await attempt;
+    if (!applied) {
+      const taken = room.permit && view.get(room.permit);
+      return { kind: "refused", ...(taken === undefined ? {} : { taken }) };
+    }
+    this.#caps.taken(snapshot.client, room, attemptedAtMs);
+    const underway: Underway = {
+      flight,
+      context,
+      held,
+      ready,
+      snapshot: afterAttempt(snapshot, view),
+      sendUntilMs,
+      lockUntilMs: lock.untilBootMs,
+    };
+    const finished = this.#exchanges.run(underway).finally(() => this.#ownLocks.delete(lock.lockId));
+    void flight.ended.then(() => this.#ownLocks.delete(lock.lockId));
+    return { kind: "sent", finished };
   }
 
   /** An attempt that may have landed, though nobody said so, was certainly not sent: that is declared in the background. */
@@ -329,9 +347,9 @@ export class Refresher {
     snapshot: Snapshot,
     held: Held,
     ready: { discard(): void },
-  ): Promise<TransactionResult | undefined> {
+  ): Promise<TransactionResult> {
     try {
-      return await this.#send(draft, snapshot.key, snapshot.client);
+      return await this.#send(draft, attemptReads(snapshot, held));
     } catch (error) {
       ready.discard();
       this.#exchanges.declare(snapshot, held, { kind: "withdrawn", cause: "store_away" });
@@ -352,10 +370,32 @@ export class Refresher {
       .catch(() => this.#world.report("lock not released", { accountId, slot }));
   }
 
-  #send(draft: Draft, slot: SlotKey, client: ClientKey): Promise<TransactionResult> {
-    const transaction = draft.done(this.#world.newId(), snapshotReads(slot, client));
+  #send(draft: Draft, reads: readonly Read[]): Promise<TransactionResult> {
+    const transaction = draft.done(this.#world.newId(), reads);
     return settle(this.#world, transaction, this.#world.clock.boot() + STORE_PATIENCE_MS);
   }
+}
+
+/** What the attempt itself writes: everything else is expected to stand as it was read. */
+function attemptReads({ key: { accountId, slot }, client }: Snapshot, { permit }: Held): readonly Read[] {
+  return [
+    key("attempt", accountId, slot),
+    key("hold", accountId, slot),
+    key("cooldown", client.provider, client.client),
+    ...(permit === undefined ? [] : [permit]),
+  ];
+}
+
+/** How everything stands when the attempt has been written. */
+function afterAttempt(snapshot: Snapshot, view: View): Snapshot {
+  const { key: slot, client } = snapshot;
+  return {
+    ...snapshot,
+    attempt: view.get(key("attempt", slot.accountId, slot.slot)),
+    hold: view.get(key("hold", slot.accountId, slot.slot)),
+    cooldown: view.get(key("cooldown", client.provider, client.client)),
+    permits: view.all("permit"),
+  };
 }
 
 /** Durable before the first byte leaves; refused when anything the refresh depends on has moved since it was read. */

@@ -31,53 +31,83 @@ export interface Snapshot {
   readonly clientSecrets: Entry<"client_secrets"> | undefined;
   readonly cooldown: Entry<"cooldown"> | undefined;
   readonly breaker: Entry<"breaker"> | undefined;
+  /** As many as were read. */
   readonly permits: readonly Entry<"permit">[];
   readonly budgets: readonly Entry<"budget">[];
   readonly verdicts: readonly Entry<"verdict">[];
   readonly storeRevision: number;
 }
 
-/** What `snapshotOf` needs to have been read. */
+/** As much of an account and its client as is remembered of them. */
+export type Standing = Pick<
+  Snapshot,
+  "key" | "client" | "account" | "oauthClient" | "cooldown" | "breaker" | "storeRevision"
+>;
+
+/** What `standingOf` needs to have been read. */
+export function standingReads({ accountId }: SlotKey, { provider, client }: ClientKey): readonly Read[] {
+  return [
+    key("account", accountId),
+    key("client", provider, client),
+    key("cooldown", provider, client),
+    key("breaker", provider, client),
+  ];
+}
+
+export function standingOf(slot: SlotKey, client: ClientKey, view: View): Standing {
+  const { provider, client: clientName } = client;
+  return {
+    key: slot,
+    client,
+    account: view.get(key("account", slot.accountId)),
+    oauthClient: view.get(key("client", provider, clientName)),
+    cooldown: view.get(key("cooldown", provider, clientName)),
+    breaker: view.get(key("breaker", provider, clientName)),
+    storeRevision: view.storeRevision,
+  };
+}
+
+/** What `snapshotOf` needs to have been read, without what is taken of the client's caps. */
 export function snapshotReads(slot: SlotKey, client: ClientKey): readonly Read[] {
   const { accountId, slot: name } = slot;
   const { provider, client: clientName } = client;
   return [
-    key("account", accountId),
+    ...standingReads(slot, client),
     key("credential", accountId, name),
     key("attempt", accountId, name),
     key("hold", accountId, name),
     key("lock", accountId, name),
-    key("client", provider, clientName),
     key("client_secrets", provider, clientName),
-    key("cooldown", provider, clientName),
-    key("breaker", provider, clientName),
-    { under: "permit", parts: [provider, clientName] },
-    { under: "budget", parts: [provider, clientName] },
     { under: "verdict", parts: [provider, clientName] },
+  ];
+}
+
+/**
+ * All that is taken of a client's caps: what taking more of them depends on. There may be hundreds, so they are read for
+ * nothing else.
+ */
+export function capsReads({ provider, client }: ClientKey): readonly Read[] {
+  return [
+    { under: "permit", parts: [provider, client] },
+    { under: "budget", parts: [provider, client] },
   ];
 }
 
 export function snapshotOf(slot: SlotKey, client: ClientKey, view: View): Snapshot {
   const { accountId, slot: name } = slot;
   const { provider, client: clientName } = client;
-  const account = view.get(key("account", accountId));
+  const standing = standingOf(slot, client, view);
   return {
-    key: slot,
-    client,
-    account,
-    slot: account?.value.slots[name],
+    ...standing,
+    slot: standing.account?.value.slots[name],
     credential: view.get(key("credential", accountId, name)),
     attempt: view.get(key("attempt", accountId, name)),
     hold: view.get(key("hold", accountId, name)),
     lock: view.get(key("lock", accountId, name)),
-    oauthClient: view.get(key("client", provider, clientName)),
     clientSecrets: view.get(key("client_secrets", provider, clientName)),
-    cooldown: view.get(key("cooldown", provider, clientName)),
-    breaker: view.get(key("breaker", provider, clientName)),
     permits: view.all("permit"),
     budgets: view.all("budget"),
     verdicts: view.all("verdict"),
-    storeRevision: view.storeRevision,
   };
 }
 
@@ -88,7 +118,7 @@ export interface ClientState {
   readonly breaker: Breaker | undefined;
 }
 
-export function clientStateOf(snapshot: Snapshot): ClientState {
+export function clientStateOf(snapshot: Standing): ClientState {
   return {
     client: snapshot.oauthClient?.value,
     cooldown: snapshot.cooldown?.value,

@@ -1,7 +1,8 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { binaryOf, ETCD, type Part } from "./parts.ts";
+import { binaryOf, ETCD, ETCDUTL, type Part } from "./parts.ts";
 import { freePorts } from "./ports.ts";
 import { type Running, start } from "./running.ts";
 
@@ -46,9 +47,16 @@ export interface Etcd {
   leader(): Promise<EtcdMember>;
   /** A call of the JSON gateway, such as `("kv/range", { key: base64 })`, at the first member that answers. */
   call(path: string, body: object): Promise<Record<string, unknown>>;
+  /** What the first member holds now, as `etcdctl snapshot save` takes it. */
+  snapshot(): Promise<EtcdSnapshot>;
   /** Ends the processes and removes their data. */
   stop(): Promise<void>;
   [Symbol.asyncDispose](): Promise<void>;
+}
+
+export interface EtcdSnapshot {
+  /** Kills a single etcd, and starts it on what `etcdutl snapshot restore` makes of the snapshot, with its further flags. */
+  putBack(...flags: readonly string[]): Promise<void>;
 }
 
 /** Starts etcd and waits until it answers. Close what it returns: `await using etcd = await startEtcd()` does. */
@@ -107,7 +115,8 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<Etcd> {
     };
   });
   const [only] = members;
-  if (only === undefined) throw new Error("a cluster needs a member");
+  const [first] = names;
+  if (only === undefined || first === undefined) throw new Error("a cluster needs a member");
   const stop = async () => {
     await Promise.all(running.map((one) => one.kill()));
     rmSync(folder, { recursive: true, force: true });
@@ -136,6 +145,34 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<Etcd> {
       }
       throw failure;
     },
+    snapshot: async () => {
+      const file = join(folder, "snapshot.db");
+      writeFileSync(file, await snapshotOf(only.url));
+      return {
+        putBack: async (...restoreFlags) => {
+          const { name, peer } = first;
+          const restored = join(folder, "restored");
+          await only.kill();
+          execFileSync(
+            binaryOf(ETCDUTL),
+            [
+              "snapshot",
+              "restore",
+              file,
+              `--name=${name}`,
+              `--data-dir=${restored}`,
+              `--initial-cluster=${cluster}`,
+              `--initial-advertise-peer-urls=${peer}`,
+              ...restoreFlags,
+            ],
+            { stdio: "pipe" },
+          );
+          rmSync(join(folder, name), { recursive: true });
+          renameSync(restored, join(folder, name));
+          await only.restart();
+        },
+      };
+    },
     stop,
     [Symbol.asyncDispose]: stop,
   };
@@ -145,6 +182,14 @@ async function isHealthy(url: string): Promise<boolean> {
   const answer = await fetch(`${url}/health`, { signal: AbortSignal.timeout(1_000) });
   const { health } = (await answer.json()) as { readonly health?: string };
   return health === "true";
+}
+
+/** The bytes of the stream, whose end is their own SHA-256. */
+async function snapshotOf(url: string): Promise<Buffer> {
+  const answer = await fetch(`${url}/v3/maintenance/snapshot`, { method: "POST", body: "{}" });
+  const lines = (await answer.text()).split("\n").filter((line) => line !== "");
+  const parts = lines.map((line) => JSON.parse(line) as { readonly result?: { readonly blob?: string } });
+  return Buffer.concat(parts.map(({ result }) => Buffer.from(result?.blob ?? "", "base64")));
 }
 
 async function post(url: string, path: string, body: object): Promise<Record<string, unknown>> {

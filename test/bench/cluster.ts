@@ -3,7 +3,7 @@ import { systemClock } from "../../src/clock.ts";
 import { OAuthClientService } from "../../src/gen/keyturn/v1/oauth_client_service_pb.js";
 import { openEtcdStore } from "../../src/store/etcd/open.ts";
 import { type Key, key } from "../../src/tokens/records.ts";
-import { snapshotReads } from "../../src/tokens/snapshot.ts";
+import { capsReads, snapshotReads, standingReads } from "../../src/tokens/snapshot.ts";
 import type { Store, Transaction } from "../../src/tokens/store.ts";
 import { type Etcd, startEtcd } from "../backends/etcd.ts";
 import { account, event, SAMPLES, transaction } from "../store/samples.ts";
@@ -73,7 +73,7 @@ async function refreshesBesideBare(etcd: Etcd, sidecar: Sidecar, vendor: Vendor,
     bare: async () => {
       batch += 1;
       const ids = Array.from({ length: REFRESHES }, (_, n) => `bare-${batch}-${n}`);
-      return perSecond(REFRESHES, () => inLanes(ids, (id) => bareRefresh(bare.store, id)));
+      return perSecond(REFRESHES, () => inLanes(ids, (id, lane) => bareRefresh(bare.store, id, lane)));
     },
   });
   await bare.close();
@@ -95,10 +95,11 @@ async function refreshesBesideBare(etcd: Etcd, sidecar: Sidecar, vendor: Vendor,
   ];
 }
 
-/** The three transactions of a refresh, with records of the usual size. */
-async function bareRefresh(store: Store, id: string): Promise<void> {
+/** The three transactions of a refresh, with records of the usual size; `place` is its own among those of the cap. */
+async function bareRefresh(store: Store, id: string, place: number): Promise<void> {
   const slot = { accountId: id, slot: "default" };
-  const reads = snapshotReads(slot, { provider: "hubspot", client: "main" });
+  const client = { provider: "hubspot", client: "main" };
+  const permit = key("permit", client.provider, client.client, String(place));
   const at = {
     lock: key("lock", id, "default"),
     attempt: key("attempt", id, "default"),
@@ -106,21 +107,25 @@ async function bareRefresh(store: Store, id: string): Promise<void> {
     account: key("account", id),
     credential: key("credential", id, "default"),
   };
-  const write = (of: Partial<Transaction>) => store.write(transaction({ reads, ...of }));
+  const write = (of: Partial<Transaction>) => store.write(transaction(of));
   const absent = (...keys: readonly Key[]) => keys.map((of) => ({ key: of, revision: 0 }));
   const { lock, attempt, hold, credential } = SAMPLES;
   await write({
+    reads: [...snapshotReads(slot, client), ...capsReads(client)],
     expect: absent(at.lock),
     writes: [{ put: at.lock, value: lock.value, ttlMs: 35_000 }],
   });
   await write({
-    expect: absent(at.account, at.credential, at.attempt, at.hold),
+    reads: [at.attempt, at.hold, key("cooldown", client.provider, client.client), permit],
+    expect: absent(at.account, at.credential, at.attempt, at.hold, permit),
     writes: [
       { put: at.attempt, value: attempt.value },
       { put: at.hold, value: hold.value, ttlMs: 90_000 },
+      { put: permit, value: SAMPLES.permit.value, ttlMs: 65_000 },
     ],
   });
   await write({
+    reads: standingReads(slot, client),
     expect: absent(at.account, at.credential),
     writes: [
       { put: at.account, value: account(id) },
@@ -128,6 +133,7 @@ async function bareRefresh(store: Store, id: string): Promise<void> {
       { remove: at.lock },
       { remove: at.attempt },
       { remove: at.hold },
+      { remove: permit },
     ],
     events: [event("integrated_account:token_refreshed", { accountId: id })],
   });
@@ -183,13 +189,16 @@ async function coldStart(
 }
 
 /** As many at a time as the client's cap permits. */
-async function inLanes<T>(ids: readonly string[], work: (id: string) => Promise<T>): Promise<readonly T[]> {
+async function inLanes<T>(
+  ids: readonly string[],
+  work: (id: string, lane: number) => Promise<T>,
+): Promise<readonly T[]> {
   const results: T[] = [];
   let next = 0;
-  const lane = async () => {
-    for (let id = ids[next++]; id !== undefined; id = ids[next++]) results.push(await work(id));
+  const run = async (lane: number) => {
+    for (let id = ids[next++]; id !== undefined; id = ids[next++]) results.push(await work(id, lane));
   };
-  await Promise.all(Array.from({ length: IN_FLIGHT }, lane));
+  await Promise.all(Array.from({ length: IN_FLIGHT }, (_, lane) => run(lane)));
   return results;
 }
 

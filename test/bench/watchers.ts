@@ -49,6 +49,8 @@ export const watchersBenchmark: Benchmark = {
             }
           },
           onGap: () => undefined,
+          onStands: () => undefined,
+          onEnded: () => undefined,
           report: () => undefined,
         };
         const feed = new Feed(deps, storeRevision);

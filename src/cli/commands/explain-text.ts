@@ -55,6 +55,8 @@ function obstacles(answer: Explanation, nowMs: number): readonly Fact[] {
     ["lock", lockText(answer, nowMs), colour(answer.lock !== undefined)],
     ["open attempt", openText(answer, nowMs), colour(answer.openAttempt !== undefined)],
     ["journal", journalText(answer), colour(answer.journalAttemptIds.length > 0)],
+    ["store", answer.sidecar?.storeSetBack ? "set back: refreshes wait" : undefined, "yellow"],
+    ["KEK", answer.sidecar?.kekFault ? `cannot be used: ${answer.sidecar.kekFault}` : undefined, "red"],
     ...clientFacts(answer, nowMs),
   ];
 }

@@ -7,10 +7,12 @@ export function remediesOf(answer: Explanation, account: Account): readonly stri
   const id = shellWord(account.id);
   const client = `${shellWord(account.provider)} ${shellWord(account.client)}`;
   const lines: string[] = [];
+  if ((answer.sidecar?.kekFault ?? "") !== "") lines.push("keyturn keys status");
   if (answer.journalAttemptIds.length > 0) {
     // A kept answer beats every other remedy: it is the token that everybody else is missing.
     lines.push(isUnmapped(answer) ? `keyturn accounts remap ${id}` : "keyturn journal replay");
   }
+  if (answer.sidecar?.storeSetBack === true) lines.push("keyturn journal accept-restore");
   if (account.status === AccountStatus.DISABLED) lines.push(`keyturn accounts enable ${id}`);
   if (answer.client?.onHold === true) lines.push(`keyturn clients release ${client}`);
   if (account.status === AccountStatus.MISCONFIGURED || (answer.client?.fault ?? "") !== "") {

@@ -10,15 +10,23 @@ import type { Snapshot } from "../../tokens/snapshot.ts";
 import { time, timestamp } from "../wire.ts";
 import { accountMessage } from "./message.ts";
 
+/** What the store's records do not say. */
+export interface Circumstances {
+  /** The account's answers on this disk. */
+  readonly kept: readonly JournalEntry[];
+  /** The store was set back, and this account's refreshes wait for an operator. */
+  readonly isHeld: boolean;
+  /** Why the key-encryption key cannot be used; undefined: it can. */
+  readonly kekFault: string | undefined;
+  readonly nowMs: number;
+}
+
 /** Everything that stands in an account's way, in the order in which somebody at 2 AM needs it. */
-export function explanation(
-  snapshot: Snapshot,
-  kept: readonly JournalEntry[],
-  nowMs: number,
-): ExplainAccountResponse {
+export function explanation(snapshot: Snapshot, at: Circumstances): ExplainAccountResponse {
+  const { kept, isHeld, kekFault } = at;
   const { account, slot, lock, attempt, hold, oauthClient, cooldown, breaker } = snapshot;
   if (account === undefined) throw new Error("explained without an account");
-  const { why, next } = reasonFor(snapshot, kept, nowMs);
+  const { why, next } = reasonFor(snapshot, at);
   return create(ExplainAccountResponseSchema, {
     account: accountMessage(account, oauthClient?.value),
     tokenName: snapshot.key.slot,
@@ -49,6 +57,7 @@ export function explanation(
           },
         }),
     journalAttemptIds: kept.map((entry) => entry.attemptId),
+    sidecar: { storeSetBack: isHeld, kekFault: kekFault ?? "" },
     client: {
       onHold: oauthClient?.value.onHold !== undefined,
       fault: oauthClient?.value.fault?.code ?? "",
@@ -66,7 +75,7 @@ interface Reason {
 }
 
 // The first of these that applies is the one that matters.
-function reasonFor(snapshot: Snapshot, kept: readonly JournalEntry[], nowMs: number): Reason {
+function reasonFor(snapshot: Snapshot, { kept, isHeld, kekFault, nowMs }: Circumstances): Reason {
   const { account, slot, oauthClient, cooldown, breaker, attempt } = snapshot;
   const client = oauthClient?.value;
   const id = snapshot.key.accountId;
@@ -79,6 +88,18 @@ function reasonFor(snapshot: Snapshot, kept: readonly JournalEntry[], nowMs: num
       next: "Have the customer connect, or put a credential.",
     };
   if (slot.state === "needs_reauth") return reauth(slot.reauthReason, slot.history[0]?.code);
+  if (kekFault !== undefined) {
+    return {
+      why: `The key-encryption key cannot be used (${kekFault}), so no token is opened or refreshed.`,
+      next: "Bring the key's backend back: keyturn keys status says what it answers.",
+    };
+  }
+  if (isHeld) {
+    return {
+      why: "The store was set back: its refresh token may be spent, and waits until an operator accepts.",
+      next: "Replay journals, then keyturn journal accept-restore",
+    };
+  }
   if (client?.onHold !== undefined) {
     return {
       why: `Its OAuth client is on hold, by ${client.onHold.by}: ${client.onHold.note || "no note"}.`,

@@ -53,6 +53,10 @@ export interface AccountServiceDeps {
   readonly report: Report;
   /** A fresh account id (UUIDv7). */
   readonly newAccountId: () => string;
+  /** True while refreshes wait since the store was set back. */
+  readonly isHeld: () => boolean;
+  /** Why the key-encryption key cannot be used now; undefined: it answers. */
+  readonly kekFault: () => Promise<string | undefined>;
 }
 
 /** What operators do to accounts; no answer holds a secret. */
@@ -97,9 +101,17 @@ export function accountHandlers(deps: AccountServiceDeps): Handlers {
       const { value } = await seen(call, request.accountId);
       const slot = request.tokenName === "" ? pressingSlot(value) : slotOf(request);
       const client = clientKeyOf(value);
-      const snapshot = snapshotOf(slot, client, await store.read(snapshotReads(slot, client)));
-      const kept = (await deps.journal.entries()).filter((entry) => entry.accountId === value.id);
-      return explanation(snapshot, kept, clock.now());
+      const [view, entries, kekFault] = await Promise.all([
+        store.read(snapshotReads(slot, client)),
+        deps.journal.entries(),
+        deps.kekFault(),
+      ]);
+      return explanation(snapshotOf(slot, client, view), {
+        kept: entries.filter((entry) => entry.accountId === value.id),
+        isHeld: deps.isHeld() && deps.rules(client.provider)?.resendSafe !== true,
+        kekFault,
+        nowMs: clock.now(),
+      });
     }),
     listAccounts: unary(AccountService.method.listAccounts, async (request, call) => {
       const size = pageSize(request.pageSize);

@@ -29,21 +29,37 @@ export class EtcdClient {
   readonly #package: typeof import("etcd3");
   readonly #access: EtcdAccess;
   readonly #clock: Clock;
+  readonly #onEnded: () => void;
   #at: number;
   #current: Etcd3 | undefined;
   #closed = false;
 
-  private constructor(from: typeof import("etcd3"), access: EtcdAccess, clock: Clock, at: number) {
+  private constructor(
+    from: typeof import("etcd3"),
+    access: EtcdAccess,
+    clock: Clock,
+    at: number,
+    onEnded: () => void,
+  ) {
     this.#package = from;
     this.#access = access;
     this.#clock = clock;
     this.#at = at;
+    this.#onEnded = onEnded;
   }
 
-  /** `random` in [0, 1) spreads sidecars over the endpoints. The package is loaded here: most processes do without. */
-  static async load(access: EtcdAccess, clock: Clock, random: () => number): Promise<EtcdClient> {
+  /**
+   * `random` in [0, 1) spreads sidecars over the endpoints; `onEnded` hears of every connection that has failed. The
+   * package is loaded here: most processes do without.
+   */
+  static async load(
+    access: EtcdAccess,
+    clock: Clock,
+    random: () => number,
+    onEnded: () => void = () => undefined,
+  ): Promise<EtcdClient> {
     const at = Math.floor(random() * access.endpoints.length);
-    return new EtcdClient(await import("etcd3"), access, clock, at);
+    return new EtcdClient(await import("etcd3"), access, clock, at, onEnded);
   }
 
   /**
@@ -127,6 +143,7 @@ export class EtcdClient {
   #drop(failed: Etcd3, steps: 0 | 1): void {
     if (this.#current !== failed) return;
     this.#current = undefined;
+    this.#onEnded();
     if (steps === 1) this.moveOn();
     failed.close();
   }

@@ -3,7 +3,7 @@ import type { Clock } from "../../clock.ts";
 import { KeyturnError } from "../../errors.ts";
 import type { Kv, KvRead, KvResult, KvRow, KvTransaction, KvView, KvWrite } from "../kv.ts";
 import { DEADLINE_MS, type EtcdClient, LOG_DEADLINE_MS } from "./client.ts";
-import { failureOf } from "./failure.ts";
+import { errorOf, failureOf } from "./failure.ts";
 import type { Leases } from "./leases.ts";
 import { inLogOrder, rangeOf, rowOf } from "./ranges.ts";
 import type { Session } from "./session.ts";
@@ -22,6 +22,8 @@ export interface EtcdKvDeps {
   readonly sessionKeys: readonly string[];
   /** Looked at before anybody sees the answer. */
   readonly onAnswer: (header: IResponseHeader) => void;
+  /** Resolves when what etcd answers may be believed; undefined: it may. */
+  readonly sure: () => Promise<void> | undefined;
 }
 
 /** etcd's transactions, each with a deadline. */
@@ -34,6 +36,13 @@ export class EtcdKv implements Kv {
   }
 
   async read(reads: readonly KvRead[]): Promise<KvView> {
+    const view = await this.readUnsure(reads);
+    await this.#deps.sure();
+    return view;
+  }
+
+  /** Whatever else is known of the store. */
+  async readUnsure(reads: readonly KvRead[]): Promise<KvView> {
     const isLog = reads.some((read) => "log" in read);
     const request: ITxnRequest = { compare: [], success: reads.map(readOf), failure: [] };
     const answer = await this.#deps.client.call((etcd, options) => etcd.kv.txn(request, options), {
@@ -79,6 +88,9 @@ export class EtcdKv implements Kv {
       writes: writes.length > 0,
     });
     this.#deps.onAnswer(answer.header);
+    await this.#deps.sure()?.catch((error: unknown) => {
+      throw errorOf("doubtful", error, writes.length > 0);
+    });
     const view = answer.succeeded ? viewOf(answer, readAfter, writes.length) : viewOf(answer, readInstead, 0);
     return { applied: answer.succeeded, ...view };
   }

@@ -30,6 +30,9 @@ export interface FeedDeps {
   readonly hasDropped: (afterRevision: number) => Promise<boolean>;
   /** A transaction's rows, in key order. */
   readonly tell: (rows: readonly KvRow[]) => void;
+  readonly onStands: () => void;
+  /** A stream that stood, or was to stand, has failed. */
+  readonly onEnded: () => void;
   /** Rows may have been missed for good; the store is at this revision. */
   readonly onGap: (why: Gap, revision: number) => void;
   readonly report: (error: unknown) => void;
@@ -88,7 +91,7 @@ export class Feed {
 
   async #run(stands: () => void): Promise<void> {
     const { signal } = this.#closing;
-    const { client, clock, report } = this.#deps;
+    const { client, clock, report, onEnded } = this.#deps;
     for (let pauseMs = FIRST_PAUSE_MS; !signal.aborted; pauseMs = Math.min(pauseMs * 2, MAX_PAUSE_MS)) {
       const connection = client.connect();
       try {
@@ -99,6 +102,7 @@ export class Feed {
       } catch (error) {
         this.#isLive = false;
         if (signal.aborted) break;
+        onEnded();
         if (error instanceof Missed) await this.#catchUp().catch(report);
         else if (pauseMs === FIRST_PAUSE_MS) report(error);
         client.moveOn();
@@ -114,7 +118,7 @@ export class Feed {
 
   /** Rejects when the stream is over, for whatever reason. */
   async #watch(connection: Etcd3, stands: () => void): Promise<void> {
-    const { clock } = this.#deps;
+    const { clock, onStands } = this.#deps;
     const over = Promise.withResolvers<never>();
     over.promise.catch(() => undefined);
     const done = new AbortController();
@@ -137,7 +141,10 @@ export class Feed {
       this.#heardAtBootMs = heardAtBootMs;
       this.#isLive = true;
       isAccepted = true;
-      if (answer.created) stands();
+      if (answer.created) {
+        stands();
+        onStands();
+      }
       this.#tell(answer.events.map(({ kv }) => rowOf(kv)));
     });
     const askForLife = async () => {

@@ -1,10 +1,19 @@
 import { randomUUID } from "node:crypto";
 import type { IResponseHeader } from "etcd3";
 import type { Clock } from "../../clock.ts";
+import type { Key } from "../../tokens/records.ts";
 import type { Store } from "../../tokens/store.ts";
 import { markOf, NO_MARK, RecordEventLog } from "../event-log.ts";
 import { sweepEvents } from "../janitor.ts";
-import { EVENT_CLASSES, eventMarkPath, eventsUnder, identityPath, pathUnder, rootOf } from "../keys.ts";
+import {
+  EVENT_CLASSES,
+  eventMarkPath,
+  eventsUnder,
+  identityPath,
+  pathOf,
+  pathUnder,
+  rootOf,
+} from "../keys.ts";
 import { RecordStore } from "../records.ts";
 import type { EtcdAccess } from "./access.ts";
 import { EtcdClient } from "./client.ts";
@@ -13,6 +22,7 @@ import { CATCH_UP_ROWS, Feed, type Gap } from "./feed.ts";
 import { Leases } from "./leases.ts";
 import { Session } from "./session.ts";
 import { TailLog } from "./tail-log.ts";
+import { Witness } from "./witness.ts";
 
 export interface EtcdOptions {
   readonly access: EtcdAccess;
@@ -38,6 +48,8 @@ export interface EtcdStore {
   readonly session: Session;
   /** Random per store, and kept by a restored one. */
   readonly epoch: string;
+  /** This process has written a record that nobody else writes, and nobody removes: a store without it was set back. */
+  remember(key: Key, revision: number): void;
   /** Drops events past their retention; call it every few minutes. Returns how many went. */
   sweep(): Promise<number>;
   /** Gives the session back, and so the locks, shards and membership of this process. */
@@ -50,18 +62,26 @@ export async function openEtcdStore(options: EtcdOptions): Promise<EtcdStore> {
   const report = options.report ?? (() => undefined);
   const root = rootOf(environment, prefix);
   const log = root + eventsUnder();
-  const client = await EtcdClient.load(access, clock, options.random ?? Math.random);
+  const witness: Witness = new Witness({
+    read: (reads) => kv.readUnsure(reads),
+    root,
+    onSetBack: (revision) => onSetBack(revision),
+  });
+  const doubt = () => witness.doubt();
+  const client = await EtcdClient.load(access, clock, options.random ?? Math.random, doubt);
   const session = new Session(client, clock, report);
   const sessionKeys = [root + pathUnder("member", []), root + pathUnder("shard", [])];
   const leases = new Leases(client, clock, leaseBucketMs);
   let onAnswer = (_header: IResponseHeader) => {};
-  const kv = new EtcdKv({
+  let onSetBack = (_revision: number) => {};
+  const kv: EtcdKv = new EtcdKv({
     client,
     clock,
     leases,
     session,
     sessionKeys,
     onAnswer: (header) => onAnswer(header),
+    sure: () => witness.sure(),
   });
   try {
     const { epoch, clusterId } = await identityOf(client, root);
@@ -83,19 +103,27 @@ export async function openEtcdStore(options: EtcdOptions): Promise<EtcdStore> {
           const { rows } = await kv.read(EVENT_CLASSES.map((of) => ({ key: root + eventMarkPath(of) })));
           return rows.some(([mark]) => (markOf(mark) ?? NO_MARK).storeRevision > afterRevision);
         },
-        tell: (rows) => kv.tell(rows, report),
+        tell: (rows) => {
+          kv.tell(rows, report);
+          for (const row of rows.slice(-1)) witness.told(row);
+        },
+        onStands: () => void witness.sure()?.catch(report),
+        onEnded: doubt,
         onGap,
         report,
       },
       revision,
     );
+    onSetBack = (revision) => {
+      witness.forget();
+      feed.restart(revision);
+      onGap("set_back", revision);
+    };
     onAnswer = (header) => {
       if (header.cluster_id === cluster) return;
-      // A snapshot that is restored makes another cluster, whatever its revision: that may have been bumped.
+      // A snapshot restored under other names or addresses makes another cluster.
       cluster = header.cluster_id;
-      const found = Number(header.revision);
-      feed.restart(found);
-      onGap("set_back", found);
+      onSetBack(Number(header.revision));
     };
     await Promise.all([session.open(), feed.open()]).catch(async (error: unknown) => {
       await feed.close();
@@ -106,6 +134,7 @@ export async function openEtcdStore(options: EtcdOptions): Promise<EtcdStore> {
       events,
       session,
       epoch,
+      remember: (key, revision) => witness.wrote({ key: root + pathOf(key), revision }),
       sweep: () => sweepEvents({ kv, root, clock: options.sweepClock ?? clock }),
       async close() {
         await feed.close();

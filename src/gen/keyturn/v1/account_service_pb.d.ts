@@ -723,6 +723,13 @@ export declare type ExplainAccountResponse = Message<"keyturn.v1.ExplainAccountR
    * @generated from field: string token_name = 9;
    */
   tokenName: string;
+
+  /**
+   * What stands in the way of every account of this sidecar.
+   *
+   * @generated from field: keyturn.v1.SidecarState sidecar = 10;
+   */
+  sidecar?: SidecarState | undefined;
 };
 
 /**
@@ -730,6 +737,33 @@ export declare type ExplainAccountResponse = Message<"keyturn.v1.ExplainAccountR
  * Use `create(ExplainAccountResponseSchema)` to create a new message.
  */
 export declare const ExplainAccountResponseSchema: GenMessage<ExplainAccountResponse>;
+
+/**
+ * SidecarState is what stands in the way of every account, through the store and the key-encryption key.
+ *
+ * @generated from message keyturn.v1.SidecarState
+ */
+export declare type SidecarState = Message<"keyturn.v1.SidecarState"> & {
+  /**
+   * The store was set back: what must not be sent twice is not refreshed until JournalService.AcceptRestore.
+   *
+   * @generated from field: bool store_set_back = 1;
+   */
+  storeSetBack: boolean;
+
+  /**
+   * Why the key-encryption key cannot be used: a cause of KEK_UNAVAILABLE. Empty: it answers.
+   *
+   * @generated from field: string kek_fault = 2;
+   */
+  kekFault: string;
+};
+
+/**
+ * Describes the message keyturn.v1.SidecarState.
+ * Use `create(SidecarStateSchema)` to create a new message.
+ */
+export declare const SidecarStateSchema: GenMessage<SidecarState>;
 
 /**
  * RefreshAttempt is one exchange with the provider's token endpoint.

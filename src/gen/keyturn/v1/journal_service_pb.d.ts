@@ -118,11 +118,15 @@ export declare type RestoreHold = Message<"keyturn.v1.RestoreHold"> & {
   instance: string;
 
   /**
+   * The store's newest revision that had been seen before. 0: none, on a fresh disk.
+   *
    * @generated from field: int64 seen_revision = 3;
    */
   seenRevision: bigint;
 
   /**
+   * Its revision when this was noticed: a greater one where it was bumped as a snapshot was restored.
+   *
    * @generated from field: int64 found_revision = 4;
    */
   foundRevision: bigint;

@@ -1,0 +1,99 @@
+import { markOf, NO_MARK } from "../event-log.ts";
+import { eventClassOf, eventMarkPath } from "../keys.ts";
+import type { Kv, KvRow } from "../kv.ts";
+
+/** A row that is there, at this revision or a later one, for as long as nobody sets the store back. */
+export type Seen = Pick<KvRow, "key" | "revision">;
+
+export interface WitnessDeps {
+  /** Reads whatever the witness says. */
+  readonly read: Kv["read"];
+  /** The prefix of the environment's keys. */
+  readonly root: string;
+  /** The store, at this revision now, is an older one than it was. */
+  readonly onSetBack: (revision: number) => void;
+}
+
+/**
+ * Notices an etcd that was set back, by what it has forgotten. Its revision and its cluster's id do not always show it:
+ * `etcdutl snapshot restore --bump-revision` makes the revision greater than it was, and a cluster that is restored with
+ * the names and addresses it was made with has the id that it had (etcd.io, Disaster recovery).
+ *
+ * Nobody sets back an etcd that a connection is open to. So an answer that may have come over a newer connection is
+ * believed only when what was seen before has been looked for.
+ */
+export class Witness {
+  readonly #deps: WitnessDeps;
+  /** The newest event that was told. */
+  #event: Seen | undefined;
+  /** What this process wrote last of what nobody else writes, and nobody removes. */
+  #own: Seen | undefined;
+  /** Connections that have ended, and how many had when this was looked into. */
+  #ended = 0;
+  #endedAtLook = 0;
+  #looking: Promise<void> | undefined;
+
+  constructor(deps: WitnessDeps) {
+    this.#deps = deps;
+  }
+
+  /** A connection has ended: the next one may lead to an older state. */
+  doubt(): void {
+    this.#ended += 1;
+  }
+
+  /** An event was told. One that is told in doubt proves nothing. */
+  told({ key, revision }: KvRow): void {
+    if (!this.#isInDoubt) this.#event = { key, revision };
+  }
+
+  /** This process has written a row that nobody else writes, and nobody removes. */
+  wrote({ key, revision }: Seen): void {
+    if (!this.#isInDoubt) this.#own = { key, revision };
+  }
+
+  /** The store has shown itself to be another one: what was seen in the old one says nothing of it. */
+  forget(): void {
+    this.#event = undefined;
+    this.#own = undefined;
+    this.#endedAtLook = this.#ended;
+  }
+
+  /** Undefined: there is no doubt. Otherwise resolves when there is none any more, and rejects when etcd does not say. */
+  sure(): Promise<void> | undefined {
+    if (!this.#isInDoubt) return undefined;
+    this.#looking ??= this.#look().finally(() => {
+      this.#looking = undefined;
+    });
+    return this.#looking;
+  }
+
+  get #isInDoubt(): boolean {
+    return this.#endedAtLook !== this.#ended;
+  }
+
+  async #look(): Promise<void> {
+    while (this.#isInDoubt) {
+      const ended = this.#ended;
+      const revision = await this.#missesAt();
+      this.#endedAtLook = Math.max(this.#endedAtLook, ended);
+      if (revision !== undefined) this.#deps.onSetBack(revision);
+    }
+  }
+
+  /** The store's revision, when something is missing there. */
+  async #missesAt(): Promise<number | undefined> {
+    const [event, own] = [this.#event, this.#own];
+    const { read, root } = this.#deps;
+    const markKey = event && root + eventMarkPath(eventClassOf(event.key.slice(root.length)));
+    const keys = [event?.key, markKey, own?.key].filter((key) => key !== undefined);
+    const { revision, rows } = await read(keys.map((key) => ({ key })));
+    // It has shown itself to be another one.
+    if (this.#event !== event || this.#own !== own) return undefined;
+    const row = (key: string | undefined) => rows.flat().find((one) => one.key === key);
+    const isThere = (seen: Seen) => (row(seen.key)?.revision ?? 0) >= seen.revision;
+    const droppedUpTo = (markOf(row(markKey)) ?? NO_MARK).storeRevision;
+    const hasEvent = event === undefined || isThere(event) || droppedUpTo >= event.revision;
+    return hasEvent && (own === undefined || isThere(own)) ? undefined : revision;
+  }
+}

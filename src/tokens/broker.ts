@@ -142,8 +142,16 @@ export class Broker {
     );
   }
 
-  /** Starts or joins a refresh that nobody's GetToken asked for. Resolves when it has ended; its error is returned. */
-  async refresh(ask: Ask, actor: Actor): Promise<Error | undefined> {
+  /**
+   * Starts or joins a refresh that nobody's GetToken asked for. Resolves when it has ended; its error is returned.
+   * `client`: the account's, if the caller knows it, and that it is most likely a refresh that it needs.
+   */
+  async refresh(ask: Ask, actor: Actor, client?: ClientKey): Promise<Error | undefined> {
+    if (client !== undefined && this.#known.account(ask.key.accountId) === undefined) {
+      // The refresh reads all there is to know, and ends at once where something else is needed.
+      const error = await this.#refresher.refresh(ask, client).ended;
+      if (error !== undefined) return error;
+    }
     const { account, decision } = await this.#decision(ask, { untilBootMs: Number.POSITIVE_INFINITY, actor });
     switch (decision.kind) {
       case "serve":

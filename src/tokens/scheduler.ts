@@ -226,7 +226,9 @@ export class Scheduler {
     entry.underway += 1;
     const key = { accountId: due.accountId, slot: due.slot };
     const ask = { key, minValidityMs: 0, rejected: undefined, trigger: "proactive", dueUntilMs } as const;
-    const error = await this.#broker.refresh(ask, OWN_WORK).catch((failure: unknown) => failure);
+    const error = await this.#broker
+      .refresh(ask, OWN_WORK, entry.client)
+      .catch((failure: unknown) => failure);
     this.#underway.delete(name);
     entry.underway -= 1;
     if (

@@ -255,6 +255,20 @@ describe("accounts explain", () => {
     ]);
   });
 
+  it("tells what stands in every account's way, and the commands against it", async () => {
+    sidecar.answer(method.explainAccount, {
+      account: ACME,
+      sidecar: { storeSetBack: true, kekFault: "sealed" },
+    });
+    const { stdout } = await keyturn("accounts explain acme-salesforce");
+    expect(stdout).toMatch(/store +set back: refreshes wait/);
+    expect(stdout).toMatch(/KEK +cannot be used: sealed/);
+    expect(stdout.match(/^ {2}\$ {2}.*$/gm)).toEqual([
+      "  $  keyturn keys status",
+      "  $  keyturn journal accept-restore",
+    ]);
+  });
+
   it("offers to read a kept answer again when the file did not map it", async () => {
     const unmapped = { account: ACME, attempts: [{ outcome: "unmapped" }], journalAttemptIds: ["att-1"] };
     sidecar.answer(method.explainAccount, unmapped);

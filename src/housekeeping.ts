@@ -60,16 +60,24 @@ export interface Housekeeping {
   stop(): Promise<void>;
 }
 
-/** Every minute: old events go, and the store learns the audit chain's head, so that a cut tail is found, and the journal's mark. */
+/**
+ * Every minute the store learns the audit chain's head, so that a cut tail is found, and the journal's mark, and old
+ * events go. What fails is tried again the next minute, and keeps nothing else from being done.
+ */
 export function keepHouse(deps: HousekeepingDeps): Housekeeping {
-  const { store, clock, sweeps, tellMark } = deps;
+  const { store, clock, log, sweeps, tellMark } = deps;
   const ending = new AbortController();
+  const { signal } = ending;
+  const tried = async (failure: string, work: () => Promise<unknown>) => {
+    await work().catch((error: unknown) => log(failure, { host: hostname() }, error));
+  };
+  const headTold = () => tried("the audit trail's head is not told", () => tellHead(deps));
   const run = async () => {
-    while (!ending.signal.aborted) {
-      await tried(deps, "old events not dropped", async () => void (sweeps() && (await store.sweep())));
-      await tried(deps, "audit trail's head not told", () => tellHead(deps));
-      await tried(deps, "journal's mark not told", tellMark);
-      await clock.sleep(EVERY_MS, ending.signal).catch(() => undefined);
+    while (!signal.aborted) {
+      await headTold();
+      if (!signal.aborted) await tried("the journal's mark is not told", tellMark);
+      if (!signal.aborted && sweeps()) await tried("old events are not dropped", () => store.sweep(signal));
+      await clock.sleep(EVERY_MS, signal).catch(() => undefined);
     }
   };
   const running = run();
@@ -77,13 +85,9 @@ export function keepHouse(deps: HousekeepingDeps): Housekeeping {
     stop: async () => {
       ending.abort();
       await running;
-      await tried(deps, "audit trail's head not told", () => tellHead(deps));
+      await headTold();
     },
   };
-}
-
-async function tried({ log }: HousekeepingDeps, failure: string, work: () => Promise<void>): Promise<void> {
-  await work().catch((error: unknown) => log(failure, { host: hostname() }, error));
 }
 
 async function tellHead({ store, audit, instance, clock, headTaken }: HousekeepingDeps): Promise<void> {

@@ -24,7 +24,7 @@ export interface OpenStore {
   /** This process has written a record that nobody else writes, and nobody removes: a store without it was set back. */
   remember(key: Key, revision: number): void;
   /** Drops events past their retention; call it every few minutes. */
-  sweep(): Promise<unknown>;
+  sweep(signal?: AbortSignal): Promise<unknown>;
   close(): Promise<void>;
 }
 

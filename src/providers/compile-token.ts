@@ -376,6 +376,12 @@ class TokenCompiler {
     const described = { audience: issuer, ...options?.clientAssertion };
     const known = tokenRequestNames({ code: false, assertion: false, customerFields });
     const { authorization, credentials } = this.#slot;
+    const showsCertificate = options?.clientCertificate === true || method === "tls_client_auth";
+    const bound = options?.certificateBoundAccessTokens === true;
+    if (bound && !showsCertificate) {
+      const at = [...this.#at, "options", "certificateBoundAccessTokens"];
+      this.#compiler.fault(at, "clientCertificate: true beside it, or tls_client_auth");
+    }
     return {
       inGrant: this.#compiler.maybeExpression([...this.#slotAt, "token"], this.#slot.token),
       customerFields,
@@ -387,7 +393,8 @@ class TokenCompiler {
         known,
       ),
       formEncodeCredentials: options?.credentialsEncoding !== "loose",
-      showsCertificate: options?.clientCertificate === true || method === "tls_client_auth",
+      showsCertificate,
+      bound,
       scopes: scopesOf(config),
       scopeSeparator,
       authorization:

@@ -118,6 +118,8 @@ export interface TokenPlan {
   readonly formEncodeCredentials: boolean;
   /** The client's certificate is shown on connections (RFC 8705). */
   readonly showsCertificate: boolean;
+  /** Access tokens work only where that certificate is shown (RFC 8705 §3). */
+  readonly bound: boolean;
   readonly scopes: readonly string[];
   readonly scopeSeparator: string;
   /** Undefined: the file's. */

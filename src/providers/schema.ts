@@ -41,6 +41,10 @@ const clientOptions = z
     clientCertificate: z.boolean().optional().meta({
       description: "Show the client's certificate on every connection, whatever authorizationMethod says.",
     }),
+    certificateBoundAccessTokens: z.boolean().optional().meta({
+      description:
+        "Access tokens work only on connections that show the client's certificate (RFC 8705 §3): calls go through Proxy, and nobody is handed a token.",
+    }),
   })
   .optional();
 

@@ -88,6 +88,7 @@ function rulesOf(provider: Provider, slot: string | undefined): RefreshRules {
     signsWith: token && signingField(token),
     steps: Math.max(1, ...ways.map((steps) => steps.length)),
     showsCertificate: token?.showsCertificate === true,
+    isBound: token?.bound === true,
     needsClient: token === undefined || needsClient(token) || provider.clientFields.length > 0,
     clientFields: provider.clientFields,
     fields: [...provider.fields].map(([name, rule]) => ({

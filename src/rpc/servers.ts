@@ -31,6 +31,7 @@ import { type JournalServiceDeps, journalHandlers } from "./journal/service.ts";
 import { keyHandlers } from "./keys/service.ts";
 import { type Address, bind, closeServer, createServer, type ServerLimits } from "./listener.ts";
 import { type CallerRule, Callers } from "./policy.ts";
+import { portability } from "./portable.ts";
 import { type ProviderServiceDeps, providerHandlers } from "./providers/service.ts";
 import { Rates } from "./rates.ts";
 import { addReflection } from "./reflection.ts";
@@ -90,7 +91,8 @@ export async function startServers(deps: ServersDeps): Promise<RunningServers> {
   const { clock, store, events, vendors, journal } = world;
   const stopping = new AbortController();
   const served = { broker: heart.broker, clock, maxWaitMs: deps.limits.max_wait, opened: deps.opened };
-  const seen = { ...served, sight: new Sight((id) => heart.broker.account(id)) };
+  const requirePortable = portability(vendors);
+  const seen = { ...served, requirePortable, sight: new Sight((id) => heart.broker.account(id)) };
   const calls = {
     ...seen,
     forward: deps.forward,
@@ -112,7 +114,7 @@ export async function startServers(deps: ServersDeps): Promise<RunningServers> {
     [CredentialService, { getToken: getToken(seen), proxy: proxy(calls), proxyStream: proxyStream(calls) }],
     [EventService, { watchEvents: watch }],
     [ConnectionService, connectionHandlers(connecting)],
-    [Authorization, { check: check({ ...served, allowsHost: deps.allowsHost }) }],
+    [Authorization, { check: check({ ...served, requirePortable, allowsHost: deps.allowsHost }) }],
   ];
   const operators: Services = [
     [

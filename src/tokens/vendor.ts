@@ -31,6 +31,8 @@ export interface RefreshRules {
   readonly steps?: number;
   /** The OAuth client's certificate is shown on every connection to the provider. */
   readonly showsCertificate?: boolean;
+  /** Access tokens work nowhere else (RFC 8705 §3). */
+  readonly isBound?: boolean;
   /** Absent: refreshes go through an OAuth client. */
   readonly needsClient?: boolean;
   /** Names of the OAuth client's further secrets that calls of the API carry. Absent: they carry none. */

@@ -198,6 +198,11 @@ surprise: 1
       oauthFile("account_fields: { s: { default: a.b } }"),
       "a default",
     ],
+    [
+      "tokens bound to a certificate that nobody shows",
+      oauthFile("", "    options: { certificateBoundAccessTokens: true }"),
+      "clientCertificate: true beside it",
+    ],
     ["plain http", oauthFile("proxy: { base_url: 'http://api.acme.example' }"), "expected https"],
     [
       "http to loopback that it does not ask for",

@@ -6,6 +6,7 @@ import type { Broker } from "../../tokens/broker.ts";
 import { parseRevision } from "../../tokens/token.ts";
 import { type Call, unary } from "../call.ts";
 import { matchesGlob, requireRequest, requireSight } from "../policy.ts";
+import type { RequirePortable } from "../portable.ts";
 import { allowed } from "./allowed.ts";
 import { type Asked, askedOf, type Fence } from "./asked.ts";
 import { denied } from "./denied.ts";
@@ -18,6 +19,7 @@ export interface CheckDeps {
   readonly broker: Pick<Broker, "account" | "getToken">;
   /** True when the account's provider may be called at `host`, as a Host header has it. */
   readonly allowsHost: (account: Account, host: string) => boolean;
+  readonly requirePortable: RequirePortable;
   readonly clock: Clock;
   /** Longest wait when Envoy sets no time limit. */
   readonly maxWaitMs: number;
@@ -89,6 +91,7 @@ function requireAllowed(deps: CheckDeps, asked: Asked, call: Call, account: Acco
       metadata: { account_id: accountId },
     });
   }
+  deps.requirePortable(account, asked.ask.key.slot);
   if (deps.allowsHost(account, asked.host)) return;
   throw new KeyturnError("DESTINATION_NOT_ALLOWED", "The provider's file does not allow this host.", {
     metadata: { cause: "host_not_allowed", account_id: accountId, provider: account.provider },

@@ -1,21 +1,23 @@
 import type { Clock } from "../../clock.ts";
 import { invalid } from "../../errors.ts";
 import { CredentialService, type GetTokenRequest } from "../../gen/keyturn/v1/credential_service_pb.js";
-import { DEFAULT_SLOT, requireAccountId, type SlotKey } from "../../tokens/account.ts";
+import { type Account, DEFAULT_SLOT, requireAccountId, type SlotKey } from "../../tokens/account.ts";
 import type { Broker } from "../../tokens/broker.ts";
 import { type Ask, parseRevision } from "../../tokens/token.ts";
 import { type Call, unary } from "../call.ts";
+import type { RequirePortable } from "../portable.ts";
 import type { Sight } from "../sight.ts";
 import { durationOf } from "../wire.ts";
 
 const MAX_VALIDITY_MS = 86_400_000;
 
 export interface GetTokenDeps {
-  readonly broker: Pick<Broker, "getToken">;
+  readonly broker: Pick<Broker, "account" | "getToken">;
   readonly sight: Sight;
   readonly clock: Clock;
   /** Longest wait of a caller without a deadline. */
   readonly maxWaitMs: number;
+  readonly requirePortable: RequirePortable;
   /** Counts an opened answer for the audit trail. */
   readonly opened: (accountId: string, caller: string, purpose: string) => void;
 }
@@ -36,7 +38,23 @@ function answer(deps: GetTokenDeps, ask: Ask, call: Call): Uint8Array | Promise<
     actor: { caller: call.caller.name, purpose: "token" },
   });
   deps.opened(ask.key.accountId, call.caller.name, "token");
-  return bytes;
+  return bytes instanceof Promise
+    ? bytes.then((found) => portable(deps, ask, found))
+    : portable(deps, ask, bytes);
+}
+
+/** What answers is known by now. */
+function portable(
+  { broker, requirePortable }: GetTokenDeps,
+  { key }: Ask,
+  bytes: Uint8Array,
+): Uint8Array | Promise<Uint8Array> {
+  const pass = (account: Account | undefined) => {
+    if (account !== undefined) requirePortable(account, key.slot);
+    return bytes;
+  };
+  const account = broker.account(key.accountId);
+  return account instanceof Promise ? account.then(pass) : pass(account);
 }
 
 function askOf(request: GetTokenRequest): Ask {

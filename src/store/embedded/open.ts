@@ -33,7 +33,7 @@ export interface EmbeddedStore {
   /** Random per database file; beside the journal it tells a replaced one. */
   readonly epoch: string;
   /** Drops events past their retention; call it every few minutes. Returns how many went. */
-  sweep(): Promise<number>;
+  sweep(signal?: AbortSignal): Promise<number>;
   /** Lets what was sent end, then gives the directory back. */
   close(): Promise<void>;
 }
@@ -60,7 +60,7 @@ export async function openEmbeddedStore(options: EmbeddedOptions): Promise<Embed
       store: new RecordStore(kv, root),
       events: new RecordEventLog(kv, root, epoch),
       epoch,
-      sweep: () => sweepEvents({ kv, root, clock }),
+      sweep: (signal) => sweepEvents({ kv, root, clock }, signal),
       async close() {
         await kv.close();
         held.release();

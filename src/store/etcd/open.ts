@@ -51,7 +51,7 @@ export interface EtcdStore {
   /** This process has written a record that nobody else writes, and nobody removes: a store without it was set back. */
   remember(key: Key, revision: number): void;
   /** Drops events past their retention; call it every few minutes. Returns how many went. */
-  sweep(): Promise<number>;
+  sweep(signal?: AbortSignal): Promise<number>;
   /** Gives the session back, and so the locks, shards and membership of this process. */
   close(): Promise<void>;
 }
@@ -135,7 +135,7 @@ export async function openEtcdStore(options: EtcdOptions): Promise<EtcdStore> {
       session,
       epoch,
       remember: (key, revision) => witness.wrote({ key: root + pathOf(key), revision }),
-      sweep: () => sweepEvents({ kv, root, clock: options.sweepClock ?? clock }),
+      sweep: (signal) => sweepEvents({ kv, root, clock: options.sweepClock ?? clock }, signal),
       async close() {
         await feed.close();
         await session.close();

@@ -38,7 +38,13 @@ async function open(): Promise<{
 }> {
   const stage = await Stage.open({ around: (world) => ({ ...world, render }) });
   const { clock } = stage.world;
-  const deps = { broker: stage.heart.broker, allowsHost: () => true, clock, maxWaitMs: MINUTE_MS };
+  const deps = {
+    broker: stage.heart.broker,
+    allowsHost: () => true,
+    requirePortable: () => undefined,
+    clock,
+    maxWaitMs: MINUTE_MS,
+  };
   const { unary, failed } = check({ ...deps, opened: () => undefined });
   const pass = async (id: string, waitsMs = ENVOY_WAITS_MS) => {
     const attributes = { contextExtensions: { account_id: id }, request: { http: { host: "a", path: "/" } } };

@@ -12,9 +12,11 @@ import { GetTokenResponseSchema } from "../../../src/gen/keyturn/v1/credential_s
 import { type CheckDeps, check } from "../../../src/rpc/authz/check.ts";
 import { readAsking } from "../../../src/rpc/authz/wire.ts";
 import { anyone } from "../../../src/rpc/policy.ts";
+import { portability } from "../../../src/rpc/portable.ts";
 import { toKeyturnError } from "../../../src/rpc/status.ts";
 import type { Account } from "../../../src/tokens/account.ts";
 import { revisionOf } from "../../../src/tokens/token.ts";
+import type { RefreshRules } from "../../../src/tokens/vendor.ts";
 
 const TENANT = "acme";
 const accountOf = (id: string, tenant = TENANT, incarnation = "i-1") =>
@@ -40,6 +42,7 @@ async function answer(
       ...broker,
     },
     allowsHost: (_, host) => host === "api.example.com",
+    requirePortable: portability({ rules: (name) => ({ isBound: name === "bound" }) as RefreshRules }),
     clock,
     maxWaitMs: 1_000,
     opened: () => undefined,
@@ -157,6 +160,11 @@ describe("an answer to Envoy", () => {
       }),
       { numRuns: 150 },
     );
+  });
+
+  it("is a denial of a token that works only where the client's certificate is shown", async () => {
+    const account = (id: string) => ({ ...accountOf(id), provider: "bound" });
+    expect(reasonOf(await answer({ contextExtensions, request }, { account }))).toBe("TOKEN_NOT_PORTABLE");
   });
 
   it("is a denial when something is broken, without its words", async () => {

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import type { TLSSocket } from "node:tls";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { AccountService } from "../../../src/gen/keyturn/v1/account_service_pb.js";
+import { CredentialService } from "../../../src/gen/keyturn/v1/credential_service_pb.js";
 import { OAuthClientService } from "../../../src/gen/keyturn/v1/oauth_client_service_pb.js";
 import { causeOf, reasonOf } from "../../e2e/harness.ts";
 import { tempFolder } from "../../fakes/temp-folder.ts";
@@ -216,11 +217,11 @@ describe("an API", () => {
 });
 
 describe("a provider that wants the OAuth client's certificate", () => {
-  const certified = (domain: string) => `credentials:
+  const certified = (domain: string, more = "") => `credentials:
   format: oauth2
   config:
     auth: { tokenHost: "https://login.${domain}", tokenPath: /token }
-    options: { clientCertificate: true }
+    options: { clientCertificate: true${more} }
 authorization: { format: bearer, config: { path: oauth.token.access_token } }
 proxy: { base_url: "https://api.${domain}/v1" }
 allowed_hosts: [api.${domain}, login.${domain}]
@@ -235,7 +236,11 @@ allowed_hosts: [api.${domain}, login.${domain}]
     }, asking);
     const public_ = [["93.184.215.14"]];
     const names = { "api.example.test": public_, "api.elsewhere.test": public_ };
-    const providers = { certified: certified("example.test"), elsewhere: certified("elsewhere.test") };
+    const providers = {
+      certified: certified("example.test"),
+      bound: certified("example.test", ", certificateBoundAccessTokens: true"),
+      elsewhere: certified("elsewhere.test"),
+    };
     const at = await serveWithin({ names, port }, { providers });
     for (const provider of Object.keys(providers)) {
       await at.admin.call(OAuthClientService.method.putClient, {
@@ -255,8 +260,15 @@ allowed_hosts: [api.${domain}, login.${domain}]
       const account = { accountId: provider, provider, client: "main", tenant: "acme", credential };
       await at.admin.call(AccountService.method.createAccount, account);
     }
-    expect((await proxyOf(at.data, { accountId: "certified" })).status).toBe(200);
-    expect(seen).toEqual(["keyturn"]);
+    for (const accountId of ["certified", "bound"])
+      expect((await proxyOf(at.data, { accountId })).status).toBe(200);
+    expect(seen).toEqual(["keyturn", "keyturn"]);
+    // What works nowhere else is handed to nobody.
+    const { getToken } = CredentialService.method;
+    expect((await at.data.call(getToken, { accountId: "certified" })).accessToken).toBe("at");
+    expect(await at.data.call(getToken, { accountId: "bound" }).catch(refusal)).toBe(
+      "TOKEN_NOT_PORTABLE certificate_bound",
+    );
     expect(await proxyOf(at.data, { accountId: "elsewhere" }).catch(refusal)).toBe(
       "PROVIDER_UNAVAILABLE tls_certificate_invalid",
     );

@@ -17,7 +17,7 @@ import { openKek, requireMeant } from "./kek.ts";
 import { checkKeyring } from "./keyring-check.ts";
 import { addressesOf } from "./listener-addresses.ts";
 import type { Log } from "./log.ts";
-import { newId } from "./new-id.ts";
+import { idMaker } from "./new-id.ts";
 import { createConsents } from "./providers/consents.ts";
 import { createForward } from "./providers/forward/forward.ts";
 import { lintProvider } from "./providers/load.ts";
@@ -143,6 +143,7 @@ export async function startSidecar({
       now: () => clock.now(),
     };
     const vendors = createVendors(outside);
+    const newId = idMaker();
     const restore = new RestoreWatch({ store: store.store, clock, newId, instance, report: log });
     onSetBack = (revision) => {
       const unwritten = (error: unknown) => log("store set back: the hold is not written yet", {}, error);
@@ -228,9 +229,8 @@ export async function startSidecar({
     signal?.throwIfAborted();
     const giveUp = () => void beating.stop(0);
     signal?.addEventListener("abort", giveUp);
-    if (isRestored(seen, store.events.identity, remembered.revision))
-      await restore.notice((await store.store.read([])).storeRevision);
-    await restore.start(seen.revision, afterRestore, watching.signal);
+    const isOther = isRestored(seen, store.events.identity, remembered.revision);
+    await restore.start({ known: seen.revision, isOther, afterRestore }, watching.signal);
     // From here on this disk remembers the store as it is now.
     let headRevision = remembered.revision;
     const remember = () =>
@@ -245,6 +245,7 @@ export async function startSidecar({
       audit,
       instance,
       clock,
+      newId,
       log,
       sweeps: () => membership?.isFirst ?? true,
       tellMark: () => mark.tell(),

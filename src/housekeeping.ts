@@ -3,11 +3,12 @@ import type { Audit } from "./audit/audit.ts";
 import type { ChainHead } from "./audit/record.ts";
 import type { Clock } from "./clock.ts";
 import type { Log } from "./log.ts";
-import { newId } from "./new-id.ts";
 import type { OpenStore } from "./stores.ts";
+import { inTime } from "./tokens/in-time.ts";
 import { key } from "./tokens/records.ts";
 
 const EVERY_MS = 60_000;
+const END_WITHIN_MS = 2_000;
 const CUT = "audit.tail_missing";
 
 /** The newest record of this instance's trail that the store was told of, and at which of its revisions; 0: none. */
@@ -46,6 +47,7 @@ export interface HousekeepingDeps {
   readonly audit: Audit;
   readonly instance: string;
   readonly clock: Clock;
+  readonly newId: () => string;
   readonly log: Log;
   /** Whether it is this one that drops old events. */
   readonly sweeps: () => boolean;
@@ -56,7 +58,7 @@ export interface HousekeepingDeps {
 }
 
 export interface Housekeeping {
-  /** Ends it, when the store has learnt the trail's last head. */
+  /** Ends it, when the store has learnt the trail's last head, if that is soon. */
   stop(): Promise<void>;
 }
 
@@ -84,13 +86,19 @@ export function keepHouse(deps: HousekeepingDeps): Housekeeping {
   return {
     stop: async () => {
       ending.abort();
-      await running;
-      await headTold();
+      await inTime(clock, END_WITHIN_MS, running.then(headTold));
     },
   };
 }
 
-async function tellHead({ store, audit, instance, clock, headTaken }: HousekeepingDeps): Promise<void> {
+async function tellHead({
+  store,
+  audit,
+  instance,
+  clock,
+  newId,
+  headTaken,
+}: HousekeepingDeps): Promise<void> {
   const { seq, hash } = audit.head();
   const at = key("audit_head", instance);
   const value = { instance, seq, hash, atMs: clock.now() };

@@ -30,6 +30,8 @@ export function instanceOf(stateDir: string): string {
   if (found !== undefined) return found.trim();
   const made = randomUUID();
   writeText(path, `${made}\n`);
+  // It was another instance's: this one has written none.
+  rmSync(join(stateDir, "store-head"), { force: true });
   return made;
 }
 

@@ -2,6 +2,7 @@ import { expect, it, onTestFinished } from "vitest";
 import type { Audit } from "../src/audit/audit.ts";
 import { systemClock } from "../src/clock.ts";
 import { keepHouse, knownHead } from "../src/housekeeping.ts";
+import { idMaker } from "../src/new-id.ts";
 import { openEmbeddedStore } from "../src/store/embedded/open.ts";
 import type { OpenStore } from "../src/stores.ts";
 import { tempFolder } from "./fakes/temp-folder.ts";
@@ -19,6 +20,7 @@ async function stage(failing: Partial<OpenStore> = {}) {
     audit: { head: () => ({ ...trail }) } as Audit,
     instance: "one",
     clock,
+    newId: idMaker(),
     log: (message) => void seen.logged.push(message),
     sweeps: () => true,
     tellMark: async () => {
@@ -55,5 +57,11 @@ it("at the end nothing that takes long is waited for", async () => {
   };
   const { house } = await stage({ sweep });
   await expect.poll(() => swept).toBeDefined();
+  await house.stop();
+});
+
+it("at the end a store that does not answer is not waited for", async () => {
+  const { house, seen } = await stage({ sweep: () => new Promise(() => undefined) });
+  await expect.poll(() => seen.marks).toBe(1);
   await house.stop();
 });

@@ -1,3 +1,5 @@
+import { rmSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { checkEpoch, instanceOf, isRestored, placeOf, rememberStore, storeSeen } from "../src/state.ts";
 import { tempFolder } from "./fakes/temp-folder.ts";
@@ -18,6 +20,15 @@ describe("a state directory", () => {
     rememberStore(folder, { revision: 7, identity: "epoch-1", headRevision: 5 });
     const found = [0, 4, 5, 6].map((headRevision) => isRestored(storeSeen(folder), "epoch-1", headRevision));
     expect(found).toEqual([true, true, false, false]);
+  });
+
+  it("does not look for the head of an instance that it was copied from", () => {
+    const folder = tempFolder();
+    instanceOf(folder);
+    rememberStore(folder, { revision: 7, identity: "epoch-1", headRevision: 5 });
+    rmSync(join(folder, "instance"));
+    instanceOf(folder);
+    expect(isRestored(storeSeen(folder), "epoch-1", 0)).toBe(false);
   });
 
   it("forgets all of it with the database that they were of", () => {

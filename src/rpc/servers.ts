@@ -14,6 +14,7 @@ import { ProviderService } from "../gen/keyturn/v1/provider_service_pb.js";
 import type { Forward } from "../tokens/forwarding.ts";
 import type { Heart } from "../tokens/heart.ts";
 import type { Keys } from "../tokens/keys.ts";
+import type { RestoreWatch } from "../tokens/restore.ts";
 import type { World } from "../tokens/world.ts";
 import { accountHandlers } from "./accounts/service.ts";
 import { type AuditServiceDeps, auditHandlers } from "./audit/service.ts";
@@ -61,7 +62,7 @@ export interface ServersDeps {
   readonly opened: (accountId: string, caller: string, purpose: string) => void;
   readonly allowsHost: CheckDeps["allowsHost"];
   readonly act: Act;
-  readonly restore: JournalServiceDeps["restore"];
+  readonly restore: Pick<RestoreWatch, "isHeld" | "held" | "accept">;
   readonly withGoneJournal: JournalServiceDeps["withGoneJournal"];
   readonly callback: CallbackAddress | undefined;
   readonly returnUrls: readonly string[];

@@ -124,11 +124,9 @@ export function eventPath(of: EventClass, bucket: string, operation: string, ind
   return `${eventsUnder(of)}${bucket}/${encodeURIComponent(operation)}/${place}`;
 }
 
-/** The class of the event at a path. */
-export function eventClassOf(path: string): EventClass {
-  const found = EVENT_CLASSES.find((of) => path.startsWith(eventsUnder(of)));
-  if (found === undefined) throw new RangeError(`${path} is no event's`);
-  return found;
+/** The class of the event at a path; undefined for one that a newer release knows. */
+export function eventClassOf(path: string): EventClass | undefined {
+  return EVENT_CLASSES.find((of) => path.startsWith(eventsUnder(of)));
 }
 
 /** The place of an event within its transaction, from its path or its whole key. */

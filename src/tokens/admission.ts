@@ -20,7 +20,7 @@ import type { Known } from "./known.ts";
 import { SEND_WITHIN_MS, STORE_PATIENCE_MS } from "./limits.ts";
 import { openClient } from "./opening.ts";
 import { patiently } from "./patience.ts";
-import { key } from "./records.ts";
+import { type KeyOf, key } from "./records.ts";
 import type { Actor } from "./sealing.ts";
 import { settle } from "./settle.ts";
 import { capsReads, clientKeyOf, type Snapshot, snapshotOf, snapshotReads } from "./snapshot.ts";
@@ -59,6 +59,7 @@ export interface Admitted {
   /** Boot clock: no first byte leaves after it. */
   readonly sendUntilMs: number;
   readonly probe: boolean;
+  readonly permit: KeyOf<"permit"> | undefined;
   readonly ticket: Ticket;
 }
 
@@ -139,7 +140,7 @@ export class Admission {
     alongside: Alongside,
   ): Promise<Admitted | undefined> {
     const { store, clock, instance, newId, sealer } = this.#world;
-    const reads = [...readsOf(account), ...alongside.reads];
+    const reads = [...readsOf(account), ...capsReads(clientKeyOf(account)), ...alongside.reads];
     const view = await store.read(reads);
     alongside.check(view);
     const snapshot = this.#learnt(account, view);
@@ -172,7 +173,7 @@ export class Admission {
         takenAtMs + SEND_WITHIN_MS,
         room.block?.untilBootMs ?? Number.POSITIVE_INFINITY,
       );
-      return { account, attemptId, client, sendUntilMs, probe, ticket };
+      return { account, attemptId, client, sendUntilMs, probe, permit: room.permit, ticket };
     } finally {
       this.#caps.letGo(room);
     }
@@ -200,7 +201,7 @@ export class Admission {
   async #leave(admitted: Admitted, ending: Ending): Promise<void> {
     const { account } = admitted;
     const { clock, newId, store } = this.#world;
-    const reads = readsOf(account);
+    const reads = [...readsOf(account), ...(admitted.permit === undefined ? [] : [admitted.permit])];
     for (let snapshot = this.#learnt(account, await store.read(reads)); ; ) {
       const draft = leavingDraft(snapshot, admitted, ending, clock.now());
       if (draft.isEmpty) return;
@@ -234,8 +235,7 @@ function slotOf(account: Account) {
 }
 
 function readsOf(account: Account): readonly Read[] {
-  const client = clientKeyOf(account);
-  return [...snapshotReads(slotOf(account), client), ...capsReads(client)];
+  return snapshotReads(slotOf(account), clientKeyOf(account));
 }
 
 function takingDraft(

@@ -147,10 +147,15 @@ export class Broker {
    * `client`: the account's, if the caller knows it, and that it is most likely a refresh that it needs.
    */
   async refresh(ask: Ask, actor: Actor, client?: ClientKey): Promise<Error | undefined> {
-    if (client !== undefined && this.#known.account(ask.key.accountId) === undefined) {
-      // The refresh reads all there is to know, and ends at once where something else is needed.
-      const error = await this.#refresher.refresh(ask, client).ended;
-      if (error !== undefined) return error;
+    if (
+      client !== undefined &&
+      this.#known.account(ask.key.accountId) === undefined &&
+      this.#isClear(client)
+    ) {
+      // It reads all there is to know under its lock, and sends nothing where something else is needed.
+      const flight = this.#refresher.refresh(ask, client);
+      const error = await flight.ended;
+      if (error !== undefined || flight.hasSent) return error;
     }
     const { account, decision } = await this.#decision(ask, { untilBootMs: Number.POSITIVE_INFINITY, actor });
     switch (decision.kind) {
@@ -166,6 +171,13 @@ export class Broker {
       case "refresh":
         return this.#refresher.refresh(believable(ask, account), clientKeyOf(account)).ended;
     }
+  }
+
+  /** Nothing is known that keeps the client's accounts from being refreshed: a lock would not be taken in vain. */
+  #isClear(of: ClientKey): boolean {
+    const state = this.#known.client(of);
+    if (state === undefined || state.cooldown !== undefined || this.#world.isHeld?.() === true) return false;
+    return state.client?.onHold === undefined && state.client?.fault === undefined;
   }
 
   async #decision(

@@ -40,21 +40,25 @@ export class Concluder {
     const reads = commitReads(at, held);
     const afterwards = standingReads(at.key, at.client);
     let told = false;
-    const patiently = async <T>(work: () => Promise<T>, account: Account | undefined): Promise<T> => {
+    const patiently = async <T>(work: () => Promise<T>, onAway: () => void): Promise<T> => {
       for (let pauseMs = 100; ; pauseMs = Math.min(pauseMs * 2, MAX_PAUSE_MS)) {
         gone.throwIfAborted();
         try {
           return await work();
         } catch (error) {
           if (!storeIsAway(error)) throw error;
-          if (!told) onStoreAway(account);
-          told = true;
+          onAway();
           await this.#world.clock.sleep(pauseMs, gone);
         }
       }
     };
-    const read = async () => snapshotOf(at.key, at.client, await this.#world.store.read(reads));
-    let snapshot = start ?? (await patiently(read, undefined));
+    // Nothing is foreseen of records that have still to be read.
+    const read = () =>
+      patiently(
+        async () => snapshotOf(at.key, at.client, await this.#world.store.read(reads)),
+        () => undefined,
+      );
+    let snapshot = start ?? (await read());
     for (;;) {
       const plan = planCommit(snapshot, held, outcome, {
         nowMs: this.#world.clock.now(),
@@ -67,14 +71,17 @@ export class Concluder {
       const transaction = plan.draft.done(this.#world.newId(), afterwards);
       const result = await patiently(
         () => settle(this.#world, transaction, this.#world.clock.boot() + STORE_PATIENCE_MS),
-        plan.account,
+        () => {
+          if (!told) onStoreAway(plan.account);
+          told = true;
+        },
       );
       if (result.applied) {
         const standing = standingOf(at.key, at.client, result.view);
         this.#known.learn(standing);
         return { effect: plan.effect, standing };
       }
-      snapshot = await patiently(read, plan.account);
+      snapshot = await read();
       this.#known.learn(snapshot);
     }
   }

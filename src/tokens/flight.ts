@@ -14,6 +14,8 @@ export class Flight {
   readonly end: (how: FlightEnd) => void;
   /** True while it waits for a permit, a budget or its turn, before anything was asked of anyone. */
   queued = true;
+  /** True once a request was made for it: whatever it came to, nobody needs to look for something else to do. */
+  hasSent = false;
   #isEnded = false;
   #isRaised = false;
   #minValidityMs: number;

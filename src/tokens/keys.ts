@@ -57,7 +57,10 @@ export class Keys {
       await this.#kek.versions();
       return undefined;
     } catch (error) {
-      if (!(error instanceof KeyturnError)) throw error;
+      if (!(error instanceof KeyturnError)) {
+        this.#world.report("the key was not looked into", {}, error);
+        return undefined;
+      }
       return error.metadata["cause"] ?? error.reason.toLowerCase();
     }
   }

@@ -1,7 +1,8 @@
 import { isReason, KeyturnError } from "../errors.ts";
 import type { Account, SlotKey } from "./account.ts";
-import { breakerOf, isProbing, keepOthersOff } from "./breaker.ts";
-import { type Caps, type Room, takeRoom } from "./caps.ts";
+import { afterAttempt, attemptDraft, attemptReads } from "./attempt.ts";
+import { breakerOf, isProbing } from "./breaker.ts";
+import type { Caps, Room } from "./caps.ts";
 import type { Held } from "./commit.ts";
 import { type Decision, type Doubt, decide } from "./decide.ts";
 import { Draft } from "./draft.ts";
@@ -9,7 +10,7 @@ import { type Exchanges, oldestKekVersion, type Ready, shuttingDown, type Underw
 import { Flight } from "./flight.ts";
 import type { Gates } from "./gate.ts";
 import type { Known } from "./known.ts";
-import { IN_DOUBT_HOLD_MS, LOCK_MS, LOCK_TTL_MS, SEND_WITHIN_MS, STORE_PATIENCE_MS } from "./limits.ts";
+import { LOCK_MS, LOCK_TTL_MS, SEND_WITHIN_MS, STORE_PATIENCE_MS } from "./limits.ts";
 import { openContext } from "./opening.ts";
 import { key } from "./records.ts";
 import { settle } from "./settle.ts";
@@ -23,7 +24,7 @@ import {
   snapshotOf,
   snapshotReads,
 } from "./snapshot.ts";
-import type { Entry, Read, TransactionResult, View } from "./store.ts";
+import type { Entry, Read, TransactionResult } from "./store.ts";
 import type { Ask } from "./token.ts";
 import type { VendorContext } from "./vendor.ts";
 import { OWN_WORK, type World } from "./world.ts";
@@ -336,6 +337,7 @@ export class Refresher {
       sendUntilMs,
       lockUntilMs: lock.untilBootMs,
     };
+    flight.hasSent = true;
     const finished = this.#exchanges.run(underway).finally(() => this.#ownLocks.delete(lock.lockId));
     void flight.ended.then(() => this.#ownLocks.delete(lock.lockId));
     return { kind: "sent", finished };
@@ -374,62 +376,6 @@ export class Refresher {
     const transaction = draft.done(this.#world.newId(), reads);
     return settle(this.#world, transaction, this.#world.clock.boot() + STORE_PATIENCE_MS);
   }
-}
-
-/** What the attempt itself writes: everything else is expected to stand as it was read. */
-function attemptReads({ key: { accountId, slot }, client }: Snapshot, { permit }: Held): readonly Read[] {
-  return [
-    key("attempt", accountId, slot),
-    key("hold", accountId, slot),
-    key("cooldown", client.provider, client.client),
-    ...(permit === undefined ? [] : [permit]),
-  ];
-}
-
-/** How everything stands when the attempt has been written. */
-function afterAttempt(snapshot: Snapshot, view: View): Snapshot {
-  const { key: slot, client } = snapshot;
-  return {
-    ...snapshot,
-    attempt: view.get(key("attempt", slot.accountId, slot.slot)),
-    hold: view.get(key("hold", slot.accountId, slot.slot)),
-    cooldown: view.get(key("cooldown", client.provider, client.client)),
-    permits: view.all("permit"),
-  };
-}
-
-/** Durable before the first byte leaves; refused when anything the refresh depends on has moved since it was read. */
-function attemptDraft(snapshot: Snapshot, held: Held, kekVersion: number, world: World, room: Room): Draft {
-  const { accountId, slot } = snapshot.key;
-  const { provider, client } = snapshot.client;
-  const { attemptId, incarnation, generation } = held;
-  const { instance } = world;
-  const at = {
-    attempt: key("attempt", accountId, slot),
-    hold: key("hold", accountId, slot),
-    cooldown: key("cooldown", provider, client),
-  };
-  const draft = new Draft()
-    .expect(key("lock", accountId, slot), snapshot.lock)
-    .expect(key("account", accountId), snapshot.account)
-    .expect(key("credential", accountId, slot), snapshot.credential)
-    .expect(key("client", provider, client), snapshot.oauthClient)
-    .expect(at.attempt, snapshot.attempt)
-    .expect(at.cooldown, snapshot.cooldown)
-    .put(at.attempt, {
-      attemptId,
-      incarnation,
-      generation,
-      instance,
-      atMs: world.clock.now(),
-      onAnswer: "commit",
-      kekVersion,
-    })
-    .put(at.hold, { attemptId }, IN_DOUBT_HOLD_MS);
-  takeRoom(draft, room, attemptId, instance);
-  if (!held.probe) return draft;
-  keepOthersOff(draft, snapshot, world.clock.now());
-  return draft;
 }
 
 function errorOf(decision: Decision): KeyturnError | undefined {

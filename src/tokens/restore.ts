@@ -66,22 +66,32 @@ export class RestoreWatch {
   }
 
   /**
-   * Before anything is refreshed. `known` is the highest revision of an earlier life on this disk; `afterRestore`: an
-   * operator says that the store was set back, which a fresh disk cannot know.
+   * Before anything is refreshed. `known` is the highest revision of an earlier life on this disk; `isOther`: the store
+   * shows by something else that it is not the one of that life; `afterRestore`: an operator says that it was set back,
+   * which a fresh disk cannot know.
    */
-  async start(known: number, afterRestore: boolean, signal: AbortSignal): Promise<void> {
+  async start(
+    {
+      known,
+      isOther,
+      afterRestore,
+    }: { readonly known: number; readonly isOther: boolean; readonly afterRestore: boolean },
+    signal: AbortSignal,
+  ): Promise<void> {
     const view = await this.#deps.store.read([AT]);
     const found = view.storeRevision;
-    if (afterRestore || found < known)
+    if (afterRestore || isOther || found < known)
       await this.#hold(known, found, afterRestore ? "after_restore" : "set_back");
     else if (view.get(AT) !== undefined) this.#isHeld = true;
     this.#highest = Math.max(this.#highest, found);
     void this.#run(signal);
   }
 
-  /** The store shows by something else than its revision, which is `found`, that it was set back. */
+  /**
+   * The store shows by something else than its revision, which is `found`, that it was set back: perhaps once more, to
+   * a state that has no hold.
+   */
   async notice(found: number): Promise<void> {
-    if (this.#isHeld) return;
     await this.#hold(this.#highest, found, "set_back");
   }
 
@@ -100,7 +110,7 @@ export class RestoreWatch {
   /** An answer is compared with what was known when it was asked for: two of them may come in either order. */
   #look<T extends { readonly storeRevision: number }>(before: number, view: T): T {
     if (view.storeRevision >= before) this.#highest = Math.max(this.#highest, view.storeRevision);
-    else if (!this.#isHeld) {
+    else if (!this.#isHeld || view.storeRevision < this.#highest) {
       this.#isHeld = true;
       void this.#hold(before, view.storeRevision, "set_back").catch((error: unknown) =>
         this.#deps.report(
@@ -146,7 +156,8 @@ export class RestoreWatch {
         continue;
       }
       const view = await this.#deps.store.read([AT]).catch(() => undefined);
-      if (view === undefined || view.get(AT) !== undefined) continue;
+      // What the answer shows may be a store that was set back again meanwhile.
+      if (view === undefined || view.get(AT) !== undefined || this.#unwritten !== undefined) continue;
       this.#release(view.storeRevision);
       this.#deps.report("the store's state is accepted: refreshes go on", {});
     }

@@ -1,13 +1,8 @@
 import { hash } from "node:crypto";
 
-/** The id that was asked about last: the keys of one transaction are mostly of one account. */
-let last = { accountId: "", shard: "" };
-
 /** The slice of the accounts that an account is in, for ever: the first byte of SHA-256 of its id, as two hex digits. */
 export function shardOf(accountId: string): string {
-  if (last.accountId !== accountId || last.shard === "")
-    last = { accountId, shard: hash("sha256", accountId, "hex").slice(0, 2) };
-  return last.shard;
+  return hash("sha256", accountId, "hex").slice(0, 2);
 }
 
 /** All of them. */

@@ -82,10 +82,7 @@ export function snapshotReads(slot: SlotKey, client: ClientKey): readonly Read[]
   ];
 }
 
-/**
- * All that is taken of a client's caps: what taking more of them depends on. There may be hundreds, so they are read for
- * nothing else.
- */
+/** All that is taken of a client's caps, perhaps hundreds of places: what taking another one depends on. */
 export function capsReads({ provider, client }: ClientKey): readonly Read[] {
   return [
     { under: "permit", parts: [provider, client] },

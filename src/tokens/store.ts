@@ -52,7 +52,7 @@ export interface Transaction {
 export type TransactionResult = { readonly applied: boolean; readonly view: View };
 
 /**
- * The records. Every call ends within its own deadline (1.5 s in a cluster) with a result or with STORE_UNAVAILABLE;
+ * The records. Every call ends within its own deadline (1.5 s in a cluster, and as much again after a connection broke) with a result or with STORE_UNAVAILABLE;
  * `metadata.ambiguous` is `"true"` when a transaction may have landed. STORE_FULL and STATE_DISK_FULL: nothing landed.
  */
 export interface Store {

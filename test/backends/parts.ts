@@ -1,5 +1,14 @@
 import { execFileSync } from "node:child_process";
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { arch, platform } from "node:os";
 import { delimiter, join } from "node:path";
 import { cacheFolder, kept } from "./cache.ts";
@@ -29,8 +38,20 @@ export const ETCD: Part = {
   variable: "KEYTURN_TEST_ETCD",
   command: ["etcd", "--version"],
   binary: "etcd",
-  install: "Go 1.24 or newer, or etcd 3.6 on the PATH",
-  make: (folder) => goProgram(folder, "etcd", `go.etcd.io/etcd/server/v3@v${ETCD.version}`),
+  install:
+    "Go 1.24 or newer, or etcd 3.6 on the PATH, or a Debian or Ubuntu whose package etcd-server is newer than 3.4",
+  make: (folder) => {
+    try {
+      goProgram(folder, "etcd", `go.etcd.io/etcd/server/v3@v${ETCD.version}`);
+    } catch (withoutGo) {
+      try {
+        debianPackage(folder, "etcd-server", (version) => !version.startsWith("3.4."));
+      } catch (withoutPackage) {
+        throw new Error([withoutGo, withoutPackage].map((error) => (error as Error).message).join("; "));
+      }
+      renameSync(join(folder, "usr/bin/etcd"), join(folder, "etcd"));
+    }
+  },
 };
 
 /** What restores its snapshots. */
@@ -53,13 +74,7 @@ export const OLDEST_ETCD: Part = {
   binary: "usr/bin/etcd",
   install:
     "a Debian or Ubuntu whose package etcd-server is 3.4 (`apt-get update` first), or set the variable",
-  make: (folder) => {
-    run("apt-get", ["download", "--quiet", "etcd-server"], { cwd: folder });
-    const [file] = readdirSync(folder).filter((name) => name.startsWith("etcd-server_3.4."));
-    if (file === undefined) throw new Error(`this system's package is ${readdirSync(folder).join(", ")}`);
-    run("dpkg", ["-x", file, "."], { cwd: folder });
-    rmSync(join(folder, file));
-  },
+  make: (folder) => debianPackage(folder, "etcd-server", (version) => version.startsWith("3.4.")),
 };
 
 export const OPENBAO: Part = {
@@ -136,6 +151,16 @@ function onPath({ command, version }: Part): string | undefined {
   const [major, minor] = version.split(".");
   const said = execFileSync(path, [word], { encoding: "utf8" });
   return new RegExp(`\\b(v|/)?${major}\\.${minor}\\.\\d`).test(said) ? path : undefined;
+}
+
+/** What a package of this system's own repository holds, unpacked without being installed. */
+function debianPackage(folder: string, name: string, isMeant: (version: string) => boolean): void {
+  run("apt-get", ["download", "--quiet", name], { cwd: folder });
+  const file = readdirSync(folder).find((one) => one.startsWith(`${name}_`)) ?? "";
+  const version = file.slice(name.length + 1);
+  if (!isMeant(version)) throw new Error(`this system's package is ${file}`);
+  run("dpkg", ["-x", file, "."], { cwd: folder });
+  rmSync(join(folder, file));
 }
 
 /** A program of a Go module's, built inside a throw-away one. */

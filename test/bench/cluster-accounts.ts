@@ -23,7 +23,7 @@ const MIB = 2 ** 20;
 /** A whole fleet's tokens in ten minutes; `--accounts` and `--within` make it another fleet. */
 export const clusterAccountsBenchmark: Benchmark = {
   name: "cluster-accounts",
-  what: `Three sidecars keep accounts in etcd fresh: ${ACCOUNTS} whose tokens all end inside ${WITHIN_MS / 1_000} s, unless told another size.`,
+  what: `Three sidecars keep accounts in etcd (fsync off) fresh: ${ACCOUNTS} whose tokens all end inside ${WITHIN_MS / 1_000} s, unless told another size.`,
   async run(bench) {
     const { accounts = ACCOUNTS, withinMs = WITHIN_MS } = bench.size;
     const { etcd, sidecars, set } = await clusterOf(bench, 1);

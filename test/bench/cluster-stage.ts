@@ -11,7 +11,7 @@ export interface ClusterStage {
   readonly set: Readonly<Record<string, string>>;
 }
 
-/** Sidecars out of the bundle over one etcd, with the simulator's OAuth client `main`. */
+/** Sidecars out of the bundle over one etcd (fsync off), with the simulator's OAuth client `main`. */
 export async function clusterOf(bench: Bench, count: number): Promise<ClusterStage> {
   const etcd = await startEtcd();
   bench.endsWith(() => etcd.stop());

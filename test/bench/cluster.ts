@@ -17,7 +17,7 @@ import type { Vendor } from "./vendor.ts";
 const IN_FLIGHT = 32;
 const REFRESHES = 320;
 const ROUNDS = 5;
-const WAITS = 30;
+const WAITS = 200;
 const STARTS = 7;
 
 /** Sidecars over etcd, each figure beside what that very etcd does bare. */
@@ -141,7 +141,7 @@ async function bareRefresh(store: Store, id: string, place: number): Promise<voi
 
 /** Both are asked at once; one of them asks the vendor, and the other hears of the commit. */
 async function waitsElsewhere(sidecar: Sidecar, vendor: Vendor, lines: readonly (Line | undefined)[]) {
-  await vendor.fault({ kind: "hang", ms: 100, endpoint: "token" });
+  await vendor.fault({ kind: "hang", ms: 50, endpoint: "token" });
   const laterMs: number[] = [];
   for (let round = 0; round <= WAITS; round += 1) {
     const accountId = `wait-${round}`;

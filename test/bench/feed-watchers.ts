@@ -1,27 +1,44 @@
-// Many clients that each watch the feed as a sidecar does: node feed-watchers.ts URL PREFIX COUNT.
-// Prints, for every event, how long after its writing the last of them had it, in milliseconds.
-import { Etcd3 } from "etcd3";
+// Feeds of many sidecars, each with a connection of its own: node feed-watchers.ts URL LOG REVISION COUNT.
+// Says "ready", and then for every row of the log its key and when the last feed had told it, in epoch milliseconds.
+import { systemClock } from "../../src/clock.ts";
+import { EtcdClient } from "../../src/store/etcd/client.ts";
+import { Feed } from "../../src/store/etcd/feed.ts";
+import type { KvRow } from "../../src/store/kv.ts";
 
-const [url = "", prefix = "", count = "0"] = process.argv.slice(2);
+const [url = "", log = "", revision = "0", count = "0"] = process.argv.slice(2);
 
+const clock = systemClock();
+const access = { endpoints: [url], tls: undefined, login: undefined };
+const missing = () => Promise.reject(new Error("nothing is compacted here"));
 const heard = new Map<string, number>();
-const clients = Array.from(
-  { length: Number(count) },
-  // Connections of their own, as separate processes have.
-  () => new Etcd3({ hosts: url, grpcOptions: { "grpc.use_local_subchannel_pool": 1 } }),
-);
+const tell = (rows: readonly KvRow[]) => {
+  for (const { key } of rows) {
+    const times = (heard.get(key) ?? 0) + 1;
+    heard.set(key, times);
+    if (times < Number(count)) continue;
+    heard.delete(key);
+    process.stdout.write(`${key} ${Date.now()}\n`);
+  }
+};
 await Promise.all(
-  clients.map(async (client) => {
-    const watcher = await client.watch().prefix(prefix).create();
-    watcher.on("put", ({ key, value }) => {
-      const name = key.toString();
-      const times = (heard.get(name) ?? 0) + 1;
-      heard.set(name, times);
-      if (times < clients.length) return;
-      heard.delete(name);
-      // Each event starts with the time of its writing.
-      process.stdout.write(`${Date.now() - Number(value.toString("latin1").slice(0, 13))}\n`);
-    });
+  Array.from({ length: Number(count) }, async () => {
+    const client = await EtcdClient.load(access, clock, () => 0);
+    const feed = new Feed(
+      {
+        client,
+        clock,
+        log,
+        readLog: missing,
+        hasDropped: missing,
+        tell,
+        onStands: () => undefined,
+        onEnded: () => undefined,
+        onGap: () => undefined,
+        report: (error) => console.error(error),
+      },
+      Number(revision),
+    );
+    await feed.open();
   }),
 );
 process.stdout.write("ready\n");

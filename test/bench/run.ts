@@ -6,7 +6,6 @@ import { buildBundles } from "./bundles.ts";
 import { checkBenchmark } from "./check.ts";
 import { clusterBenchmark } from "./cluster.ts";
 import { clusterAccountsBenchmark } from "./cluster-accounts.ts";
-import { clusterFeedBenchmark } from "./cluster-feed.ts";
 import { coldStartBenchmark } from "./cold-start.ts";
 import { envoyBenchmark } from "./envoy.ts";
 import { eventLoopBenchmark } from "./event-loop.ts";
@@ -35,7 +34,6 @@ const ALL: readonly Benchmark[] = [
   accountsBenchmark,
   refreshesBenchmark,
   clusterBenchmark,
-  clusterFeedBenchmark,
   clusterAccountsBenchmark,
   importBenchmark,
   watchersBenchmark,

@@ -69,7 +69,7 @@ describe("an explanation", () => {
       first: "the KEK",
       has: held,
       is: { isHeld: true, kekFault: "vault_sealed" },
-      says: /cannot be used \(vault_sealed\)/,
+      says: /key does not answer .*\(vault_sealed\)/,
     },
     { first: "a store that was set back", has: held, is: { isHeld: true }, says: /store was set back/ },
     { first: "the client's hold", has: held, is: {}, says: /on hold, by ann: migrating/ },

@@ -60,6 +60,15 @@ describe("a witness", () => {
     expect([witness.sure(), looks(), setBacks]).toEqual([undefined, 1, []]);
   });
 
+  it("tells whoever waited that the answer may be of the store as it was before", async () => {
+    const { witness, rows } = stage();
+    witness.doubt();
+    expect(await witness.sure()).toBe(true);
+    rows.delete(OWN);
+    witness.doubt();
+    expect(await witness.sure()).toBe(false);
+  });
+
   it.each([
     { what: "the newest event", key: EVENT },
     { what: "its own row", key: OWN },
@@ -96,6 +105,28 @@ describe("a witness", () => {
       expect(setBacks).toEqual(finds);
     },
   );
+
+  it("judges by its own row alone when a newer release's mark cannot be read", async () => {
+    const { witness, rows, setBacks } = stage();
+    rows.delete(EVENT);
+    const mark = ROOT + eventMarkPath("refreshed");
+    rows.set(mark, rowAt(mark, 20, new Uint8Array([255])));
+    witness.doubt();
+    await witness.sure();
+    expect(setBacks).toEqual([]);
+    rows.delete(OWN);
+    witness.doubt();
+    await witness.sure();
+    expect(setBacks).toEqual([1_000]);
+  });
+
+  it("takes no event of a class that it does not know for proof", async () => {
+    const { witness, setBacks } = stage();
+    witness.told(rowAt(`${ROOT}events/newer/000000009/operation/000`, 12));
+    witness.doubt();
+    await witness.sure();
+    expect(setBacks).toEqual([]);
+  });
 
   it("stays in doubt while the store does not say, and takes nothing for proof that it is told meanwhile", async () => {
     const { witness, rows, setBacks, away } = stage();

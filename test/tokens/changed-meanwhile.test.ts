@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { Keys } from "../../src/tokens/keys.ts";
 import { REAUTH } from "../fakes/vendors.ts";
 import { Random } from "../simulation/random.ts";
-import { HOUR_MS, MINUTE_MS, SECOND_MS, Stage } from "./stage.ts";
+import { HOUR_MS, MINUTE_MS, SECOND_MS, Stage, storeAway } from "./stage.ts";
 
 const OPERATOR = { caller: "operator", purpose: "test" };
 
@@ -30,6 +30,39 @@ describe("an account that changes during its exchange", () => {
     await stage.heart.accounts.enable("a");
     expect(await stage.ask("a")).toMatchObject({ token: "at-1" });
     expect(stage.vendors.sent).toHaveLength(1);
+  });
+
+  it("is not served from memory when it is disabled and the store then goes away before anybody has read that", async () => {
+    let isAway = false;
+    const stage = await Stage.open({
+      around: (world) => ({
+        ...world,
+        store: {
+          ...world.store,
+          read: async (reads) => {
+            if (isAway) throw storeAway();
+            return world.store.read(reads);
+          },
+          write: async (transaction) => {
+            const result = await world.store.write(transaction);
+            isAway ||= !result.applied;
+            return result;
+          },
+        },
+      }),
+    });
+    await stage.connect("a");
+    stage.vendors.next.push({ kind: "grant", afterMs: 10 * SECOND_MS });
+    const waiting = stage.get("a", { deadlineMs: 20 * SECOND_MS });
+    await stage.pass(SECOND_MS);
+    await stage.heart.accounts.disable("a");
+    await stage.pass(15 * SECOND_MS);
+    expect(isAway).toBe(true);
+    expect((await stage.within(MINUTE_MS, waiting)).token).toBeUndefined();
+    isAway = false;
+    await stage.pass(10 * SECOND_MS);
+    expect(stage.slot("a").generation).toBe(2);
+    expect(await stage.ask("a")).toMatchObject({ reason: "ACCOUNT_DISABLED" });
   });
 
   it("is never stored again when it is deleted, and what was granted is not revoked unasked", async () => {

@@ -159,7 +159,7 @@ describe("a store that was set back", () => {
     await stage.connect("a");
     await stage.connect("fresh", HOUR_MS);
     const stop = new AbortController();
-    await watch.start(known, afterRestore, stop.signal);
+    await watch.start({ known, isOther: false, afterRestore }, stop.signal);
     const setBackBy = (revisions: number) => (back = revisions);
     return { stage, watch, stop, setBackBy, refuseHolds: (are: boolean) => (refusesHolds = are) };
   }
@@ -193,7 +193,7 @@ describe("a store that was set back", () => {
   it("holds every sidecar that starts meanwhile, and each hears the operator's word", async () => {
     const { stage, watch } = await watched(0, true);
     const other = new RestoreWatch({ ...stage.world, instance: "there" });
-    await other.start(0, false, new AbortController().signal);
+    await other.start({ known: 0, isOther: false, afterRestore: false }, new AbortController().signal);
     expect(other.isHeld).toBe(true);
     await watch.accept();
     await stage.pass(5 * SECOND_MS);
@@ -213,6 +213,17 @@ describe("a store that was set back", () => {
     expect(await watch.held()).toMatchObject({ why: "set_back" });
     await watch.accept();
     expect(watch.isHeld).toBe(false);
+  });
+
+  it("once more while that is held, to a state without the hold, is held on", async () => {
+    const { stage, watch } = await watched(0, true);
+    const at = key("restore_hold", "current");
+    const writes = [{ remove: at }];
+    await stage.store.client().store.write({ nonce: "again", expect: [], writes, events: [], reads: [] });
+    await stage.within(MINUTE_MS, watch.notice(stage.store.revision));
+    await stage.pass(10 * SECOND_MS);
+    expect(watch.isHeld).toBe(true);
+    expect(await watch.held()).toMatchObject({ why: "set_back" });
   });
 
   it("is noticed by another word than its revision as well", async () => {

@@ -90,7 +90,7 @@ function reasonFor(snapshot: Snapshot, { kept, isHeld, kekFault, nowMs }: Circum
   if (slot.state === "needs_reauth") return reauth(slot.reauthReason, slot.history[0]?.code);
   if (kekFault !== undefined) {
     return {
-      why: `The key-encryption key cannot be used (${kekFault}), so no token is opened or refreshed.`,
+      why: `The key-encryption key does not answer as it should (${kekFault}): what is not in memory is neither opened nor refreshed.`,
       next: "Bring the key's backend back: keyturn keys status says what it answers.",
     };
   }

@@ -15,7 +15,7 @@ import { timestamp } from "../wire.ts";
 export interface JournalServiceDeps {
   readonly journal: Journal;
   readonly replay: Pick<Replay, "all" | "adopt">;
-  readonly restore: Pick<RestoreWatch, "held" | "isHeld" | "accept">;
+  readonly restore: Pick<RestoreWatch, "held" | "accept">;
   /** Opens the journal of an instance that does not run. INVALID_REQUEST when there is none. */
   readonly withGoneJournal: <T>(directory: string, work: (gone: GoneJournal) => Promise<T>) => Promise<T>;
 }

@@ -22,8 +22,8 @@ export interface EtcdKvDeps {
   readonly sessionKeys: readonly string[];
   /** Looked at before anybody sees the answer. */
   readonly onAnswer: (header: IResponseHeader) => void;
-  /** Resolves when what etcd answers may be believed; undefined: it may. */
-  readonly sure: () => Promise<void> | undefined;
+  /** Whether what etcd answers may be believed; undefined: it may. */
+  readonly sure: () => Promise<boolean> | undefined;
 }
 
 /** etcd's transactions, each with a deadline. */
@@ -37,7 +37,7 @@ export class EtcdKv implements Kv {
 
   async read(reads: readonly KvRead[]): Promise<KvView> {
     const view = await this.readUnsure(reads);
-    await this.#deps.sure();
+    await this.#sure(false);
     return view;
   }
 
@@ -61,6 +61,16 @@ export class EtcdKv implements Kv {
       this.#deps.leases.forget();
       return this.#transact(transaction);
     }
+  }
+
+  /** An answer that may be an older store's, or of one that has been set back since, counts as none. */
+  async #sure(mayHaveLanded: boolean): Promise<void> {
+    const looking = this.#deps.sure();
+    if (looking === undefined) return;
+    const isSame = await looking.catch((error: unknown) => {
+      throw errorOf("doubtful", error, mayHaveLanded);
+    });
+    if (!isSame) throw errorOf("doubtful", new Error("etcd was set back meanwhile"), mayHaveLanded);
   }
 
   follow(listener: (rows: readonly KvRow[]) => void): () => void {
@@ -88,9 +98,7 @@ export class EtcdKv implements Kv {
       writes: writes.length > 0,
     });
     this.#deps.onAnswer(answer.header);
-    await this.#deps.sure()?.catch((error: unknown) => {
-      throw errorOf("doubtful", error, writes.length > 0);
-    });
+    await this.#sure(writes.length > 0);
     const view = answer.succeeded ? viewOf(answer, readAfter, writes.length) : viewOf(answer, readInstead, 0);
     return { applied: answer.succeeded, ...view };
   }

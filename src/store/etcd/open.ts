@@ -107,7 +107,11 @@ export async function openEtcdStore(options: EtcdOptions): Promise<EtcdStore> {
           kv.tell(rows, report);
           for (const row of rows.slice(-1)) witness.told(row);
         },
-        onStands: () => void witness.sure()?.catch(report),
+        onStands: () => {
+          // Whether the calls' own connection has broken, too, nobody says.
+          witness.doubt();
+          void witness.sure()?.catch(report);
+        },
         onEnded: doubt,
         onGap,
         report,

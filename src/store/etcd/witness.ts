@@ -31,7 +31,7 @@ export class Witness {
   /** Connections that have ended, and how many had when this was looked into. */
   #ended = 0;
   #endedAtLook = 0;
-  #looking: Promise<void> | undefined;
+  #looking: Promise<boolean> | undefined;
 
   constructor(deps: WitnessDeps) {
     this.#deps = deps;
@@ -39,12 +39,14 @@ export class Witness {
 
   /** A connection has ended: the next one may lead to an older state. */
   doubt(): void {
-    this.#ended += 1;
+    // Without anything seen there is nothing to look for.
+    if (this.#event !== undefined || this.#own !== undefined) this.#ended += 1;
   }
 
-  /** An event was told. One that is told in doubt proves nothing. */
+  /** An event was told. One that is told in doubt proves nothing, and of a newer release's nobody knows when it goes. */
   told({ key, revision }: KvRow): void {
-    if (!this.#isInDoubt) this.#event = { key, revision };
+    const isKnown = eventClassOf(key.slice(this.#deps.root.length)) !== undefined;
+    if (isKnown && !this.#isInDoubt) this.#event = { key, revision };
   }
 
   /** This process has written a row that nobody else writes, and nobody removes. */
@@ -59,8 +61,11 @@ export class Witness {
     this.#endedAtLook = this.#ended;
   }
 
-  /** Undefined: there is no doubt. Otherwise resolves when there is none any more, and rejects when etcd does not say. */
-  sure(): Promise<void> | undefined {
+  /**
+   * Undefined: there is no doubt. Otherwise resolves when there is none any more, with false when the store turned out to
+   * be another one than the waiting answer may be of; rejects when etcd does not say.
+   */
+  sure(): Promise<boolean> | undefined {
     if (!this.#isInDoubt) return undefined;
     this.#looking ??= this.#look().finally(() => {
       this.#looking = undefined;
@@ -72,28 +77,42 @@ export class Witness {
     return this.#endedAtLook !== this.#ended;
   }
 
-  async #look(): Promise<void> {
+  async #look(): Promise<boolean> {
+    let isSame = true;
     while (this.#isInDoubt) {
       const ended = this.#ended;
       const revision = await this.#missesAt();
       this.#endedAtLook = Math.max(this.#endedAtLook, ended);
-      if (revision !== undefined) this.#deps.onSetBack(revision);
+      if (revision === undefined) continue;
+      isSame = false;
+      this.#deps.onSetBack(revision);
     }
+    return isSame;
   }
 
   /** The store's revision, when something is missing there. */
   async #missesAt(): Promise<number | undefined> {
     const [event, own] = [this.#event, this.#own];
     const { read, root } = this.#deps;
-    const markKey = event && root + eventMarkPath(eventClassOf(event.key.slice(root.length)));
+    const eventClass = event && eventClassOf(event.key.slice(root.length));
+    const markKey = eventClass && root + eventMarkPath(eventClass);
     const keys = [event?.key, markKey, own?.key].filter((key) => key !== undefined);
     const { revision, rows } = await read(keys.map((key) => ({ key })));
     // It has shown itself to be another one.
     if (this.#event !== event || this.#own !== own) return undefined;
     const row = (key: string | undefined) => rows.flat().find((one) => one.key === key);
     const isThere = (seen: Seen) => (row(seen.key)?.revision ?? 0) >= seen.revision;
-    const droppedUpTo = (markOf(row(markKey)) ?? NO_MARK).storeRevision;
-    const hasEvent = event === undefined || isThere(event) || droppedUpTo >= event.revision;
+    const hasEvent = event === undefined || isThere(event) || droppedUpTo(row(markKey)) >= event.revision;
     return hasEvent && (own === undefined || isThere(own)) ? undefined : revision;
+  }
+}
+
+/** The revision up to where events may have been dropped. */
+function droppedUpTo(mark: KvRow | undefined): number {
+  try {
+    return (markOf(mark) ?? NO_MARK).storeRevision;
+  } catch {
+    // A newer release's: the event proves nothing then.
+    return Number.POSITIVE_INFINITY;
   }
 }

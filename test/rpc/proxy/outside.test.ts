@@ -272,7 +272,7 @@ allowed_hosts: [api.${domain}, login.${domain}]
     expect(await proxyOf(at.data, { accountId: "elsewhere" }).catch(refusal)).toBe(
       "PROVIDER_UNAVAILABLE tls_certificate_invalid",
     );
-    expect(seen).toEqual(["keyturn"]);
+    expect(seen).toHaveLength(2);
   }, 60_000);
 });
 

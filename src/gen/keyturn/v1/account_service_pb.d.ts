@@ -725,7 +725,7 @@ export declare type ExplainAccountResponse = Message<"keyturn.v1.ExplainAccountR
   tokenName: string;
 
   /**
-   * What stands in the way of every account of this sidecar.
+   * What stands in the way beyond the account and its client.
    *
    * @generated from field: keyturn.v1.SidecarState sidecar = 10;
    */
@@ -739,13 +739,13 @@ export declare type ExplainAccountResponse = Message<"keyturn.v1.ExplainAccountR
 export declare const ExplainAccountResponseSchema: GenMessage<ExplainAccountResponse>;
 
 /**
- * SidecarState is what stands in the way of every account, through the store and the key-encryption key.
+ * SidecarState is what stands in the way of an account through the store and the key-encryption key.
  *
  * @generated from message keyturn.v1.SidecarState
  */
 export declare type SidecarState = Message<"keyturn.v1.SidecarState"> & {
   /**
-   * The store was set back: what must not be sent twice is not refreshed until JournalService.AcceptRestore.
+   * The store was set back, and this account's refresh must not be sent twice: it waits for JournalService.AcceptRestore.
    *
    * @generated from field: bool store_set_back = 1;
    */

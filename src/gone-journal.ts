@@ -1,14 +1,14 @@
 import { existsSync, realpathSync } from "node:fs";
 import { basename, dirname, isAbsolute, join } from "node:path";
-import { invalid } from "./errors.ts";
+import { invalid, isReason } from "./errors.ts";
 import { openJournal } from "./journal/journal.ts";
 import { instanceNamedIn } from "./state.ts";
-import { holdDirectory } from "./store/embedded/directory.ts";
+import { type HeldDirectory, holdDirectory } from "./store/embedded/directory.ts";
 import type { GoneJournal } from "./tokens/replay.ts";
 
 /**
  * Opens another instance's journal for as long as `work` takes: `directory` is its state directory, or the journal's
- * folder in it. INVALID_REQUEST when it is no such thing or this sidecar's own; STORE_UNAVAILABLE when it is in use.
+ * folder in it. INVALID_REQUEST when it is no such thing, this sidecar's own, or another process's that lives.
  */
 export async function withGoneJournal<T>(
   directory: string,
@@ -25,7 +25,7 @@ export async function withGoneJournal<T>(
     );
   if (realpathSync(stateDir) === realpathSync(ownStateDir))
     throw invalid("directory", "another sidecar's; this one's own journal is replayed without a directory");
-  const held = holdDirectory(stateDir);
+  const held = holdGone(stateDir);
   try {
     const journal = await openJournal({ directory: join(stateDir, "journal") });
     try {
@@ -35,5 +35,16 @@ export async function withGoneJournal<T>(
     }
   } finally {
     held.release();
+  }
+}
+
+/** That the directory is in use is said of the one that was named: this sidecar's own is well. */
+function holdGone(stateDir: string): HeldDirectory {
+  try {
+    return holdDirectory(stateDir);
+  } catch (error) {
+    if (!isReason(error, "STORE_UNAVAILABLE") || error.metadata["cause"] !== "state_directory_in_use")
+      throw error;
+    throw invalid("directory", `of a sidecar that does not run any more; another process holds ${stateDir}`);
   }
 }

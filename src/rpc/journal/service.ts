@@ -1,4 +1,5 @@
 import { create } from "@bufbuild/protobuf";
+import { isReason } from "../../errors.ts";
 import {
   AcceptRestoreResponseSchema,
   JournalService,
@@ -34,7 +35,11 @@ export function journalHandlers(deps: JournalServiceDeps): Handlers {
         instance: entry.instance,
         keepTime: timestamp(entry.keptAtMs),
       }));
-      const hold = await deps.restore.held();
+      // What the disk keeps is asked for while the store, which knows of a hold, is away.
+      const hold = await deps.restore.held().catch((error: unknown) => {
+        if (isReason(error, "STORE_UNAVAILABLE")) return undefined;
+        throw error;
+      });
       return create(ListEntriesResponseSchema, { entries, ...(hold && { restoreHold: holdMessage(hold) }) });
     }),
     replayEntries: unary(JournalService.method.replayEntries, async ({ directory }, call) => {

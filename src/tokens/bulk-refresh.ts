@@ -1,5 +1,5 @@
 import { invalid, isReason, KeyturnError, type Reason } from "../errors.ts";
-import type { Account, SlotKey } from "./account.ts";
+import type { Account, SlotKey, SlotState } from "./account.ts";
 import type { Broker } from "./broker.ts";
 import { Draft } from "./draft.ts";
 import { inOrder } from "./in-order.ts";
@@ -57,6 +57,28 @@ interface Selected {
 
 type Done = Selected & { readonly results: readonly BulkResult[] };
 
+/** How the accounts are dealt with. */
+interface Manner {
+  readonly revokePrevious: boolean;
+  /**
+   * A token issued after it has been replaced already: how far a sidecar that was killed had got is not written down to
+   * the account. Undefined in the run that began it.
+   */
+  readonly doneAfterMs: number | undefined;
+}
+
+/** What is to be replaced: what was there when its turn came. */
+interface Old {
+  readonly generation: number;
+  /** Undefined when it is not to be revoked. */
+  readonly context: VendorContext | undefined;
+}
+
+/** One token's turn, however many rounds it takes. */
+interface Turn {
+  old: Old | undefined;
+}
+
 /** Refreshes many accounts behind everybody else, for when tokens have to be replaced. */
 export class BulkRefresh {
   readonly #world: World;
@@ -105,7 +127,7 @@ export class BulkRefresh {
       finished: false,
     };
     await this.#write(jobId, job);
-    yield* this.#run(jobId, job, caller);
+    yield* this.#run(jobId, job, { revokePrevious, doneAfterMs: undefined }, caller);
   }
 
   /** INVALID_REQUEST when there is no such job (any more), or it is running here. */
@@ -114,10 +136,16 @@ export class BulkRefresh {
     const job = (await this.#world.store.read([at])).get(at)?.value;
     if (job === undefined) throw invalid("resume_cursor", "of a bulk refresh of the last 7 days");
     if (this.#running.has(jobId)) throw invalid("resume_cursor", "of one that is not running");
-    yield* this.#run(jobId, job, caller);
+    const { revokePrevious, startedAtMs } = job;
+    yield* this.#run(jobId, job, { revokePrevious, doneAfterMs: startedAtMs }, caller);
   }
 
-  async *#run(jobId: string, from: BulkRefreshJob, caller: BulkCaller): AsyncGenerator<BulkProgress, void> {
+  async *#run(
+    jobId: string,
+    from: BulkRefreshJob,
+    manner: Manner,
+    caller: BulkCaller,
+  ): AsyncGenerator<BulkProgress, void> {
     this.#running.add(jobId);
     let job = from;
     let writtenAtMs = this.#world.clock.boot();
@@ -127,9 +155,9 @@ export class BulkRefresh {
     try {
       yield { ...at(), result: undefined, finished: job.finished };
       if (job.finished) return;
-      const { selection, revokePrevious, after, lastAccountId } = job;
+      const { selection, after, lastAccountId } = job;
       const accounts = this.#selected(selection, caller, after, lastAccountId);
-      const work = (one: Selected) => this.#account(one, revokePrevious, caller);
+      const work = (one: Selected) => this.#account(one, manner, caller);
       for await (const one of inOrder(accounts, AT_ONCE, work)) {
         if (one === undefined) break;
         const isFailed = one.results.some(({ outcome }) => outcome === "failed");
@@ -187,23 +215,25 @@ export class BulkRefresh {
   }
 
   /** Undefined when the caller left before its turn. */
-  async #account(one: Selected, revokePrevious: boolean, caller: BulkCaller): Promise<Done | undefined> {
+  async #account(one: Selected, manner: Manner, caller: BulkCaller): Promise<Done | undefined> {
     const results: BulkResult[] = [];
     for (const slot of Object.keys(one.account.slots)) {
-      const result = await this.#slot({ accountId: one.account.id, slot }, revokePrevious, caller);
+      const result = await this.#slot({ accountId: one.account.id, slot }, manner, caller);
       if (result === undefined) return undefined;
       results.push(result);
     }
     return { ...one, results };
   }
 
-  async #slot(slot: SlotKey, revokePrevious: boolean, caller: BulkCaller): Promise<BulkResult | undefined> {
+  async #slot(slot: SlotKey, manner: Manner, caller: BulkCaller): Promise<BulkResult | undefined> {
+    const turn: Turn = { old: undefined };
     for (let round = 0; round < MOST_ROUNDS; ) {
       if (caller.signal.aborted) return undefined;
       try {
-        const result = await this.#once(slot, revokePrevious, caller);
-        if (result !== "again") return result;
-        round += 1;
+        const result = await this.#once(slot, turn, manner, caller);
+        if (typeof result !== "string") return result;
+        if (result === "again") round += 1;
+        else await this.#pause(RETRY_MS, caller.signal);
       } catch (error) {
         if (await this.#waits(error, caller.signal)) continue;
         if (caller.signal.aborted && !(error instanceof KeyturnError)) return undefined;
@@ -216,23 +246,34 @@ export class BulkRefresh {
     return refused(slot, "active");
   }
 
-  async #once(slot: SlotKey, revokePrevious: boolean, caller: BulkCaller): Promise<BulkResult | "again"> {
+  async #once(
+    slot: SlotKey,
+    turn: Turn,
+    manner: Manner,
+    { actor }: BulkCaller,
+  ): Promise<BulkResult | "again" | "later"> {
     const before = await this.#read(slot);
     if (before === undefined) return gone(slot);
+    const { doneAfterMs, revokePrevious } = manner;
     const skipped = whySkipped(before.account, slot.slot);
     if (skipped !== undefined) return skipped;
-    const previous = revokePrevious ? await this.#previous(slot, caller.actor) : undefined;
-    const ask = { key: slot, minValidityMs: 0, rejected: undefined, trigger: "bulk" } as const;
-    const error = await this.#broker.refresh(ask, caller.actor);
+    if (doneAfterMs !== undefined && before.state.issuedAtMs > doneAfterMs) return refreshed(slot, false);
+    // Created anew meanwhile.
+    if (before.state.generation < (turn.old?.generation ?? 0)) turn.old = undefined;
+    turn.old ??= (revokePrevious ? await this.#old(slot, actor) : undefined) ?? {
+      generation: before.state.generation,
+      context: undefined,
+    };
+    const { generation, context } = turn.old;
+    const wanted = { key: slot, minValidityMs: 0, rejected: undefined, trigger: "bulk" } as const;
+    const error = await this.#broker.refresh({ ...wanted, replaces: generation }, actor);
     if (error !== undefined) throw error;
-    const now = (await this.#read(slot))?.account.slots[slot.slot];
+    const now = (await this.#read(slot))?.state;
     // Whoever refreshed it: never the token that is current now.
-    if (now !== undefined && now.generation > (previous?.generation ?? before.generation)) {
-      const previousRevoked = previous !== undefined && (await this.#revoke(previous.context));
-      return { ...slot, outcome: "refreshed", reason: undefined, message: "", previousRevoked };
-    }
-    const isRefused = now !== undefined && (now.state !== "active" || now.failures > 0);
-    return isRefused ? refused(slot, now.state) : "again";
+    if (now !== undefined && now.generation > generation)
+      return refreshed(slot, context !== undefined && (await this.#revoke(context)));
+    if (now !== undefined && (now.state !== "active" || now.failures > 0)) return refused(slot, now.state);
+    return (await this.#isUnwritten(slot)) ? "later" : "again";
   }
 
   /** True when it makes sense to try again, after a while. */
@@ -240,26 +281,32 @@ export class BulkRefresh {
     const isCooling =
       isReason(error, "PROVIDER_RATE_LIMITED") ||
       (isReason(error, "PROVIDER_UNAVAILABLE") && COOLING.has(error.metadata["cause"] ?? ""));
-    if (!isCooling && !isReason(error, "STORE_UNAVAILABLE", "KEK_UNAVAILABLE")) return false;
+    const isAway = isReason(error, "STORE_UNAVAILABLE", "STORE_FULL", "STATE_DISK_FULL", "KEK_UNAVAILABLE");
+    if (!isCooling && !isAway) return false;
     const forMs = Math.max(RETRY_MS, error.retryAfterMs ?? RETRY_MS);
-    await this.#world.clock.sleep(forMs, signal).catch(() => undefined);
+    await this.#pause(forMs, signal);
     return true;
   }
 
-  async #read(
-    slot: SlotKey,
-  ): Promise<{ readonly account: Account; readonly generation: number } | undefined> {
+  async #pause(forMs: number, signal: AbortSignal): Promise<void> {
+    await this.#world.clock.sleep(forMs, signal).catch(() => undefined);
+  }
+
+  /** True while an answer that has come waits for the store to take it. */
+  async #isUnwritten(slot: SlotKey): Promise<boolean> {
+    const at = key("attempt", slot.accountId, slot.slot);
+    return (await this.#world.store.read([at])).get(at) !== undefined;
+  }
+
+  async #read(slot: SlotKey): Promise<{ readonly account: Account; readonly state: SlotState } | undefined> {
     const at = key("account", slot.accountId);
     const account = (await this.#world.store.read([at])).get(at)?.value;
-    const generation = account?.slots[slot.slot]?.generation;
-    return account === undefined || generation === undefined ? undefined : { account, generation };
+    const state = account?.slots[slot.slot];
+    return account === undefined || state === undefined ? undefined : { account, state };
   }
 
   /** What the refresh is going to replace, opened while it is there. */
-  async #previous(
-    slot: SlotKey,
-    actor: Actor,
-  ): Promise<{ readonly context: VendorContext; readonly generation: number } | undefined> {
+  async #old(slot: SlotKey, actor: Actor): Promise<Old | undefined> {
     const account = (await this.#read(slot))?.account;
     if (account === undefined) return undefined;
     const client = clientKeyOf(account);
@@ -288,6 +335,10 @@ function isSelected(account: Account, { provider, client, tenant, labels }: Bulk
 
 function skip(slot: SlotKey, reason: Reason | undefined, message: string): BulkResult {
   return { ...slot, previousRevoked: false, outcome: "skipped", reason, message };
+}
+
+function refreshed(slot: SlotKey, previousRevoked: boolean): BulkResult {
+  return { ...slot, previousRevoked, outcome: "refreshed", reason: undefined, message: "" };
 }
 
 function gone(slot: SlotKey): BulkResult {

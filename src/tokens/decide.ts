@@ -58,8 +58,9 @@ export function decide(ask: Ask, at: Situation): Decision {
 function wantsNew(ask: Ask, account: Account, slot: SlotState, nowMs: number): boolean {
   switch (ask.trigger) {
     case "operator":
-    case "bulk":
       return true;
+    case "bulk":
+      return ask.replaces === undefined || slot.generation <= ask.replaces;
     case "proactive":
       return slot.nextRefreshAtMs !== undefined && slot.nextRefreshAtMs <= (ask.dueUntilMs ?? nowMs);
     case "demand":

@@ -50,4 +50,6 @@ export interface Ask {
   readonly trigger: "demand" | "proactive" | "operator" | "bulk";
   /** For `proactive`: accounts due until then count as due. */
   readonly dueUntilMs?: number;
+  /** For `bulk`: the generation that is to be replaced. A newer one needs nothing. */
+  readonly replaces?: number;
 }

@@ -104,6 +104,40 @@ describe("a bulk refresh", () => {
     expect(results.map(({ outcome }) => outcome)).toEqual(Array(5).fill("refreshed"));
   });
 
+  it.each(["STORE_FULL", "STATE_DISK_FULL"] as const)(
+    "waits while there is %s, fails nobody for it, and sends nothing twice",
+    async (reason) => {
+      let isFull = false;
+      const refuse = () => Promise.reject(new KeyturnError(reason, "no room"));
+      const stage = await stageOf(5, {
+        caps: { maxConcurrent: 1 },
+        around: (world) => ({
+          ...world,
+          store: {
+            ...world.store,
+            write: (asked) => (isFull && reason === "STORE_FULL" ? refuse() : world.store.write(asked)),
+          },
+          journal: {
+            ...world.journal,
+            reserve: () => (isFull && reason === "STATE_DISK_FULL" ? refuse() : world.journal.reserve()),
+          },
+        }),
+      });
+      stage.vendors.always = () => {
+        if (stage.vendors.sent.length === 2) isFull = true;
+        return { kind: "grant", afterMs: SECOND_MS };
+      };
+      const bulk = all(stage.heart.bulkRefresh.start(ALL, true, callerWith()));
+      await stage.pass(20 * SECOND_MS);
+      expect(stage.vendors.sent).toHaveLength(2);
+      isFull = false;
+      const { results } = await stage.within(10 * MINUTE_MS, bulk);
+      expect(results.map(({ outcome }) => outcome)).toEqual(Array(5).fill("refreshed"));
+      expect(stage.vendors.sent).toHaveLength(5);
+      expect([...stage.vendors.revokedAlone].sort()).toEqual(["at-a0", "at-a1", "at-a2", "at-a3", "at-a4"]);
+    },
+  );
+
   it("names what the provider refused, and goes on with the others", async () => {
     const stage = await stageOf(3);
     stage.vendors.always = (sent) => (sent.accountId === "a1" ? REAUTH : { kind: "grant" });
@@ -121,6 +155,35 @@ describe("a bulk refresh", () => {
     await stage.within(MINUTE_MS, all(stage.heart.bulkRefresh.start(ALL, true, callerWith())));
     expect([...stage.vendors.revokedAlone].sort()).toEqual(["at-a0", "at-a1", "at-a2"]);
     expect(stage.vendors.revoked).toEqual([]);
+  });
+
+  it("killed in the midst of it, it goes on without a second refresh of what it had not yet written down", async () => {
+    const stage = await stageOf(40, { caps: { maxConcurrent: 4 } });
+    await stage.pass(SECOND_MS);
+    stage.vendors.always = { kind: "grant", afterMs: 50 };
+    let jobId = "";
+    const beganMs = stage.time.nowMs;
+    const killed = stage.heart.bulkRefresh.start(ALL, false, callerWith());
+    void all(killed, (one) => {
+      jobId = one.jobId ?? "";
+    });
+    // Less than it takes until it is written down for the first time.
+    await stage.pass(500);
+    stage.kill();
+    const before = stage.vendors.sent.length;
+    expect(before).toBeGreaterThan(20);
+    stage.revive();
+    await stage.start();
+    const { last } = await stage.within(
+      10 * MINUTE_MS,
+      all(stage.heart.bulkRefresh.resume(jobId, callerWith())),
+    );
+    expect(last).toMatchObject({ done: 40, total: 40, finished: true });
+    const asked = Map.groupBy(stage.vendors.sent, ({ accountId }) => accountId);
+    expect(asked.size).toBe(40);
+    // What was sent in the very millisecond in which it began is not certainly newer.
+    const twice = [...asked.values()].filter((sent) => sent.length > 1);
+    expect(twice.filter(([once]) => once?.atMs !== beganMs)).toEqual([]);
   });
 
   it("goes on where it was stopped, on a new life of the sidecar, without a second refresh of what was done", async () => {

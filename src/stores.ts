@@ -79,9 +79,12 @@ async function openShared(options: StoreOptions): Promise<OpenStore> {
       }),
     );
     // Nobody waits for it: it is only for those who read the log.
-    void upkeepOf(access).then((upkeep) => {
-      for (const fault of upkeepFaults(upkeep)) log(fault);
-    });
+    void upkeepOf(access).then(
+      (upkeep) => {
+        for (const fault of upkeepFaults(upkeep)) log(fault);
+      },
+      (error: unknown) => log("etcd's quota and history could not be looked into", {}, error),
+    );
     return {
       ...store,
       close: async () => {

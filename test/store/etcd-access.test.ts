@@ -1,8 +1,6 @@
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { connect } from "node:net";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { readFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { describe, expect, it, onTestFinished } from "vitest";
 import { systemClock } from "../../src/clock.ts";
 import type { EtcdAccess } from "../../src/store/etcd/access.ts";
@@ -10,6 +8,8 @@ import { openEtcdStore } from "../../src/store/etcd/open.ts";
 import { upkeepFaults, upkeepOf } from "../../src/store/etcd/upkeep.ts";
 import { key } from "../../src/tokens/records.ts";
 import { startEtcd } from "../backends/etcd.ts";
+import { certificates, enableUsers, withClientCertificates } from "../backends/etcd-access.ts";
+import { tempFolder } from "../fakes/temp-folder.ts";
 import { account, transaction } from "./samples.ts";
 
 const ID = key("account", "acme");
@@ -21,46 +21,10 @@ async function openWith(access: EtcdAccess, options: { readonly prefix?: string 
   return opened;
 }
 
-/** An authority, and what it signed for 127.0.0.1 as a server and a client. */
-function certificates(): Readonly<Record<"ca" | "cert" | "key", string>> {
-  const folder = mkdtempSync(join(tmpdir(), "keyturn-tls-"));
-  onTestFinished(() => rmSync(folder, { recursive: true }));
-  const files = { ca: join(folder, "ca.pem"), cert: join(folder, "cert.pem"), key: join(folder, "key.pem") };
-  const openssl = (...args: string[]) => execFileSync("openssl", args, { stdio: "ignore" });
-  const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"];
-  const caKey = join(folder, "ca-key.pem");
-  openssl("req", "-x509", ...curve, "-keyout", caKey, "-out", files.ca, "-subj", "/CN=test authority");
-  const signed = ["-CA", files.ca, "-CAkey", caKey, "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"];
-  const usage = ["-addext", "extendedKeyUsage=serverAuth,clientAuth"];
-  const out = ["-keyout", files.key, "-out", files.cert, "-subj", "/CN=keyturn"];
-  openssl("req", "-x509", ...curve, ...signed, ...usage, ...out);
-  return files;
-}
-
-/** Open is all that is asked for: the JSON gateway wants a client certificate too. */
-function isOpen(url: string): Promise<boolean> {
-  const { hostname, port } = new URL(url);
-  return new Promise((resolve) => {
-    const socket = connect(Number(port), hostname);
-    socket.once("connect", () => resolve(true));
-    socket.once("error", () => resolve(false));
-    socket.once("connect", () => socket.destroy());
-  });
-}
-
 describe("an etcd that asks for client certificates", () => {
   it("is reached with one, and refuses who comes without", async () => {
-    const files = certificates();
-    await using etcd = await startEtcd({
-      scheme: "https",
-      isReady: isOpen,
-      flags: [
-        `--cert-file=${files.cert}`,
-        `--key-file=${files.key}`,
-        "--client-cert-auth",
-        `--trusted-ca-file=${files.ca}`,
-      ],
-    });
+    const files = certificates(tempFolder());
+    await using etcd = await startEtcd(withClientCertificates(files));
     const authority = readFileSync(files.ca);
     const mine = { authority, certificate: readFileSync(files.cert), key: readFileSync(files.key) };
     const access = { endpoints: [`https://localhost:${etcd.only.port}`], login: undefined };
@@ -68,28 +32,23 @@ describe("an etcd that asks for client certificates", () => {
     expect((await store.write(put())).applied).toBe(true);
     expect((await upkeepOf({ ...access, tls: mine })).quotaBytes).toBe(2 * 1024 ** 3);
     const withoutOne = { ...access, tls: { authority, certificate: undefined, key: undefined } };
-    await expect(openWith(withoutOne)).rejects.toMatchObject({ reason: "STORE_UNAVAILABLE" });
+    const denied = { reason: "STORE_UNAVAILABLE", metadata: { cause: "etcd_denied" } };
+    await expect(openWith(withoutOne)).rejects.toMatchObject(denied);
+    const stranger = certificates(tempFolder());
+    const unknown = { certificate: readFileSync(stranger.cert), key: readFileSync(stranger.key) };
+    await expect(openWith({ ...access, tls: { authority, ...unknown } })).rejects.toMatchObject(denied);
     const withoutTrust = { ...access, tls: { ...mine, authority: undefined } };
-    await expect(openWith(withoutTrust)).rejects.toMatchObject({ reason: "STORE_UNAVAILABLE" });
+    await expect(openWith(withoutTrust)).rejects.toMatchObject({
+      reason: "STORE_UNAVAILABLE",
+      metadata: { cause: "etcd_unreachable" },
+    });
   });
 });
 
 describe("an etcd with users", () => {
   it("is reached with name and password, again after its tokens have become invalid", async () => {
     await using etcd = await startEtcd({ flags: ["--auth-token-ttl=2"] });
-    const prefix = Buffer.from("/apps/one/keyturn/test/").toString("base64");
-    const end = Buffer.from("/apps/one/keyturn/test0").toString("base64");
-    await etcd.call("auth/role/add", { name: "root" });
-    await etcd.call("auth/user/add", { name: "root", password: "root-password" });
-    await etcd.call("auth/user/grant", { user: "root", role: "root" });
-    await etcd.call("auth/role/add", { name: "keyturn" });
-    await etcd.call("auth/role/grant", {
-      name: "keyturn",
-      perm: { permType: "READWRITE", key: prefix, range_end: end },
-    });
-    await etcd.call("auth/user/add", { name: "keyturn", password: "a password" });
-    await etcd.call("auth/user/grant", { user: "keyturn", role: "keyturn" });
-    await etcd.call("auth/enable", {});
+    await enableUsers(etcd, "/apps/one/keyturn/test", "a password");
     const access = (password: string) => ({
       endpoints: etcd.urls,
       tls: undefined,
@@ -144,5 +103,16 @@ describe("the look at etcd's upkeep", () => {
     expect(
       upkeepFaults({ quotaBytes: undefined, revision: undefined, compactedRevision: undefined }),
     ).toEqual([]);
+  });
+
+  it("fails where no metrics are served", async () => {
+    const server = createServer((_, response) => response.writeHead(404).end("no such page"));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    onTestFinished(() => void server.close());
+    const { port } = server.address() as AddressInfo;
+    const access = { endpoints: [`http://127.0.0.1:${port}`], tls: undefined, login: undefined };
+    await expect(upkeepOf(access)).rejects.toThrow("404");
+    server.close();
+    await expect(upkeepOf(access)).rejects.toThrow();
   });
 });

@@ -84,8 +84,9 @@ export class EtcdClient {
           this.#drop(etcd, 0);
           continue;
         }
-        if (failure === "not_sent" || failure === "doubtful") this.#drop(etcd, 1);
-        if (failure === "not_sent" && left > 1 && this.#clock.boot() < untilBootMs) continue;
+        const isUntaken = failure === "not_sent" || failure === "unwelcome";
+        if (isUntaken || failure === "doubtful") this.#drop(etcd, 1);
+        if (isUntaken && left > 1 && this.#clock.boot() < untilBootMs) continue;
         throw errorOf(failure, error, writes);
       }
     }

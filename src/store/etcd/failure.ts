@@ -5,6 +5,8 @@ import { unavailable } from "../unavailable.ts";
 export type Failure =
   /** Nobody has taken the request: another endpoint may. */
   | "not_sent"
+  /** The endpoint does not take this sidecar's certificate, or its lack of one; another may. */
+  | "unwelcome"
   /** The lease that a put names is not there; nothing landed. */
   | "no_lease"
   /** The token of the login is old; nothing landed. */
@@ -16,6 +18,8 @@ export type Failure =
   /** It may have landed. */
   | "doubtful";
 
+/** TLS alerts about a certificate (RFC 8446, 6.2): they come from the other side. */
+const CERTIFICATE_REFUSED = /SSL alert number (42|43|44|45|46|48|49|116)\b/;
 const PERMISSION_DENIED = 7;
 const UNAUTHENTICATED = 16;
 
@@ -25,6 +29,7 @@ const UNAUTHENTICATED = 16;
  */
 export function failureOf(error: unknown): Failure {
   const text = textOf(error);
+  if (CERTIFICATE_REFUSED.test(text)) return "unwelcome";
   if (/No connection established|Name resolution failed|Channel closed before call/i.test(text))
     return "not_sent";
   if (text.includes("requested lease not found")) return "no_lease";
@@ -54,6 +59,7 @@ export function errorOf(failure: Failure, error: unknown, mayHaveLanded: boolean
         metadata: { cause: "store_request_too_large" },
         cause: error,
       });
+    case "unwelcome":
     case "denied":
     case "login_expired":
       return unavailable(

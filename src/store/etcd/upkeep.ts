@@ -15,9 +15,12 @@ export interface Upkeep {
   readonly compactedRevision: number | undefined;
 }
 
-/** From `/metrics` of one endpoint, the only place where an etcd of every version tells its quota. */
+/**
+ * From `/metrics` of one endpoint, the only place where an etcd of every version tells its quota. Rejects when that
+ * endpoint does not serve it.
+ */
 export async function upkeepOf(access: EtcdAccess): Promise<Upkeep> {
-  const text = await metricsOf(access).catch(() => "");
+  const text = await metricsOf(access);
   const value = (name: string) => {
     const found = new RegExp(`^${name} (\\S+)$`, "m").exec(text)?.[1];
     return found === undefined ? undefined : Number(found);
@@ -55,6 +58,10 @@ function metricsOf({ endpoints, tls }: EtcdAccess): Promise<string> {
   };
   return new Promise((resolve, reject) => {
     get(`${endpoint}/metrics`, options, (answer) => {
+      if (answer.statusCode !== 200) {
+        answer.destroy();
+        return reject(new Error(`etcd answered ${answer.statusCode} to /metrics`));
+      }
       let text = "";
       answer.setEncoding("utf8");
       answer.on("data", (chunk: string) => {

@@ -286,20 +286,38 @@ describe("a watch", () => {
 });
 
 describe("an etcd without room", () => {
-  it.concurrent("answers STORE_FULL to what writes, still reads, and frees what is removed", async (test) => {
+  it.concurrent("answers STORE_FULL to what writes and still reads, until it is compacted, defragmented and its alarm is off", async (test) => {
     await using etcd = await startEtcd({ flags: [`--quota-backend-bytes=${4 * 1_048_576}`] });
-    const { store } = await openOn(test, etcd.urls);
-    const long = "x".repeat(400_000);
-    const big = (n: number) =>
-      transaction({
-        writes: [{ put: key("account", `a${n}`), value: account(`a${n}`, { displayName: long }) }],
-      });
-    const fill = async () => {
-      for (let n = 0; n < 40; n += 1) await store.write(big(n));
+    const { store, events, session } = await openOn(test, etcd.urls);
+    const { number } = session;
+    const write = (displayName: string) =>
+      store.write(transaction({ writes: [{ put: ID, value: account("acme", { displayName }) }] }));
+    const nameNow = async () => (await store.read([ID])).get(ID)?.value.displayName;
+    // Of one record, so that there is history to drop.
+    const full = await failureOf(
+      (async () => {
+        for (let n = 0; n < 40; n += 1) await write(`${n} ${"x".repeat(400_000)}`);
+      })(),
+    );
+    const noRoom = { reason: "STORE_FULL", metadata: { cause: "etcd_no_space" } };
+    expect(full).toMatchObject(noRoom);
+    expect(await failureOf(write("short"))).toMatchObject(noRoom);
+    expect(await nameNow()).toContain("xxx");
+
+    const { storeRevision } = await store.read([ID]);
+    await etcd.call("kv/compaction", { revision: String(storeRevision), physical: true });
+    await etcd.call("maintenance/defragment", {});
+    const { alarms } = (await etcd.call("maintenance/alarm", { action: "GET" })) as {
+      readonly alarms: readonly object[];
     };
-    const full = await failureOf(fill());
-    expect(full).toMatchObject({ reason: "STORE_FULL", metadata: { cause: "etcd_no_space" } });
-    expect((await store.read([key("account", "a0")])).get(key("account", "a0"))).toBeDefined();
+    expect(await failureOf(write("short"))).toMatchObject(noRoom);
+    for (const alarm of alarms) await etcd.call("maintenance/alarm", { ...alarm, action: "DEACTIVATE" });
+    await write("short");
+    expect(await nameNow()).toBe("short");
+    await store.write(put("other"));
+    // It has been the same session all along, and its feed goes on.
+    await test.expect.poll(() => events.isCurrent).toBe(true);
+    expect([session.isValid, session.number]).toEqual([true, number]);
   });
 
   it.concurrent("refuses what is larger than etcd takes, naming the size, before it is sent", async (test) => {

@@ -1,4 +1,5 @@
 import { describe, expect, it, onTestFinished } from "vitest";
+import { CredentialService } from "../../src/gen/keyturn/v1/credential_service_pb.js";
 import { startOpenBao } from "../backends/openbao.ts";
 import { causeOf, reasonOf } from "../e2e/harness.ts";
 import { freshKey } from "../seal/vault/stage.ts";
@@ -6,7 +7,9 @@ import { checkOf } from "./authz/checking.ts";
 import { doors } from "./doors.ts";
 import { proxyOf } from "./proxy/stage.ts";
 
-/** On a busy machine. */
+/** What a caller waits at most for a KEK that hangs, and the way there and back. */
+const KEK_WITHIN_MS = 5_000 + 500;
+/** Of Envoy's own limit, on a busy machine. */
 const LATE_MS = 3_000;
 
 /** The result, and how long it took. */
@@ -16,33 +19,38 @@ async function timed<T>(work: Promise<T>): Promise<readonly [T, number]> {
 }
 
 describe("a KEK that is frozen", () => {
-  it("leaves known tokens in use through Proxy and Envoy; anything else fails within 5 s, with nobody asked", async () => {
+  it("leaves known tokens in use through GetToken, Proxy and Envoy; anything else fails within 5 s, with nobody asked", async () => {
     const bao = await startOpenBao();
     onTestFinished(() => bao.stop());
-    const { key, token } = await freshKey(bao);
-    const vault = `{ address: ${bao.url}, key: ${key}, token: ${token.reveal()} }`;
+    const { key, token: vaultToken } = await freshKey(bao);
+    const vault = `{ address: ${bao.url}, key: ${key}, token: ${vaultToken.reveal()} }`;
     const at = await doors({ config: `kek: { backend: vault-transit, vault: ${vault} }` });
     for (const id of ["known", "cold"]) {
+      await at.have(`t-${id}`, "oauth", { expired: false });
       await at.have(`p-${id}`, "api", { expired: false });
       await at.have(`c-${id}`, "oauth", { expired: false });
     }
+    const patient = { deadlineMs: 60_000 };
+    const token = (accountId: string) =>
+      at.data.call(CredentialService.method.getToken, { accountId }, patient);
+    const { accessToken } = await token("t-known");
     expect((await proxyOf(at.data, { accountId: "p-known" })).status).toBe(200);
     expect(await at.throughEnvoy("c-known")).toMatchObject({ status: 200 });
     bao.freeze();
     onTestFinished(() => bao.thaw());
 
+    expect((await token("t-known")).accessToken).toBe(accessToken);
     expect((await proxyOf(at.data, { accountId: "p-known" })).status).toBe(200);
     expect(await at.throughEnvoy("c-known")).toMatchObject({ status: 200 });
     const refused = (error: unknown) => `${reasonOf(error)} ${causeOf(error)}`;
-    const patient = { deadlineMs: 60_000 };
-    const [proxied, proxiedMs] = await timed(
-      proxyOf(at.data, { accountId: "p-cold" }, patient).catch(refused),
-    );
-    expect(proxied).toBe("KEK_UNAVAILABLE timeout");
-    expect(proxiedMs).toBeLessThan(5_000 + LATE_MS);
-    const [checked, checkedMs] = await timed(checkOf(at.data, "c-cold", patient.deadlineMs));
+    const [[asked, askedMs], [proxied, proxiedMs], [checked, checkedMs]] = await Promise.all([
+      timed(token("t-cold").catch(refused)),
+      timed(proxyOf(at.data, { accountId: "p-cold" }, patient).catch(refused)),
+      timed(checkOf(at.data, "c-cold", patient.deadlineMs)),
+    ]);
+    expect([asked, proxied]).toEqual(Array(2).fill("KEK_UNAVAILABLE timeout"));
     expect(checked).toEqual({ status: 503, reason: "KEK_UNAVAILABLE", authorization: undefined });
-    expect(checkedMs).toBeLessThan(5_000 + LATE_MS);
+    for (const tookMs of [askedMs, proxiedMs, checkedMs]) expect(tookMs).toBeLessThan(KEK_WITHIN_MS);
     // A new token could not be kept, so none is asked for: what the provider said is the answer.
     at.api.answer = (response) => response.writeHead(401).end();
     expect((await proxyOf(at.data, { accountId: "p-known" }, patient)).status).toBe(401);

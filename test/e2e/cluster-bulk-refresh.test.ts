@@ -63,6 +63,8 @@ async function selected(request: Selection) {
 
 describe("a bulk refresh over etcd", () => {
   it("takes the accounts of exactly the client, the tenant or the labels that it is asked for", async () => {
+    // Far enough for no schedule to ask their providers.
+    const expireTime = { seconds: BigInt(Math.floor(Date.now() / 1_000) + 86_400), nanos: 0 };
     const at = (id: string, provider: string, client: string, tenant: string, region: string) =>
       one.admin.call(createAccount, {
         accountId: id,
@@ -72,7 +74,7 @@ describe("a bulk refresh over etcd", () => {
         labels: { region, tier: "gold" },
         fields: provider === "simulator" ? { port: String(one.simulator.port) } : {},
         credential: {
-          kind: { case: "oauth", value: { accessToken: `at-${id}`, refreshToken: `rt-${id}` } },
+          kind: { case: "oauth", value: { accessToken: `at-${id}`, refreshToken: `rt-${id}`, expireTime } },
         },
       });
     await one.admin.call(putClient, { ...MAIN, name: "other" });

@@ -9,11 +9,12 @@ import { Draft } from "./draft.ts";
 import { type Exchanges, oldestKekVersion, type Ready, shuttingDown, type Underway } from "./exchanges.ts";
 import { Flight } from "./flight.ts";
 import type { Gates } from "./gate.ts";
+import { removeGivenUp } from "./given-up-lock.ts";
 import type { Known } from "./known.ts";
 import { LOCK_MS, LOCK_TTL_MS, SEND_WITHIN_MS, STORE_PATIENCE_MS } from "./limits.ts";
 import { openContext } from "./opening.ts";
 import { key } from "./records.ts";
-import { settle } from "./settle.ts";
+import { isAmbiguous, settle } from "./settle.ts";
 import {
   type ClientKey,
   capsReads,
@@ -154,6 +155,7 @@ export class Refresher {
       const reads = [...snapshotReads(flight.key, client), ...capsReads(client)];
       const result = await this.#send(draft, reads).catch((error: unknown) => {
         this.#ownLocks.delete(lock.lockId);
+        if (isAmbiguous(error)) void removeGivenUp(this.#world, at, lock.lockId, this.#exchanges.stopping);
         throw error;
       });
       const snapshot = snapshotOf(flight.key, client, result.view);
@@ -366,10 +368,10 @@ export class Refresher {
     if (entry?.value.lockId !== lock.lockId) return;
     const draft = new Draft().expect(entry.key, entry).remove(entry);
     const transaction = draft.done(this.#world.newId(), []);
-    // Its lease ends it when this fails.
-    await this.#world.store
-      .write(transaction)
-      .catch(() => this.#world.report("lock not released", { accountId, slot }));
+    await this.#world.store.write(transaction).catch(() => {
+      this.#world.report("lock not released", { accountId, slot });
+      void removeGivenUp(this.#world, entry.key, lock.lockId, this.#exchanges.stopping);
+    });
   }
 
   #send(draft: Draft, reads: readonly Read[]): Promise<TransactionResult> {

@@ -14,18 +14,21 @@ export function isAmbiguous(error: unknown): boolean {
 
 /**
  * Sends one transaction, identically again after an ambiguous failure, until the store says whether it landed or
- * `untilBootMs` has passed; then the last error is thrown. A failure that is certain is thrown at once.
+ * `untilBootMs` has passed, or until it fails for certain. The error is ambiguous when any of the failures was: what
+ * was certainly not taken the last time may have been taken before.
  */
 export async function settle(
   deps: { readonly store: Store; readonly clock: Clock },
   transaction: Transaction,
   untilBootMs: number,
 ): Promise<TransactionResult> {
+  let doubt: unknown;
   for (let pauseMs = 50; ; pauseMs = Math.min(pauseMs * 2, 1_000)) {
     try {
       return await deps.store.write(transaction);
     } catch (error) {
-      if (!isAmbiguous(error) || deps.clock.boot() + pauseMs >= untilBootMs) throw error;
+      if (isAmbiguous(error)) doubt = error;
+      if (!isAmbiguous(error) || deps.clock.boot() + pauseMs >= untilBootMs) throw doubt ?? error;
       await deps.clock.sleep(pauseMs);
     }
   }

@@ -1,20 +1,28 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fromBinary } from "@bufbuild/protobuf";
-import { beforeAll, describe, expect, it } from "vitest";
+import { beforeAll, describe, expect, it, onTestFinished } from "vitest";
+import { systemClock } from "../../src/clock.ts";
 import { ShardOwnerRecordSchema } from "../../src/gen/keyturn/storage/v1/cluster_pb.js";
 import { AccountService } from "../../src/gen/keyturn/v1/account_service_pb.js";
 import { ConnectionService } from "../../src/gen/keyturn/v1/connection_service_pb.js";
 import { CredentialService } from "../../src/gen/keyturn/v1/credential_service_pb.js";
+import { openEtcdStore } from "../../src/store/etcd/open.ts";
 import { SHARDS, shardOf, sharesOf } from "../../src/tokens/shard.ts";
+import { startStallingProxy } from "../backends/stalling-proxy.ts";
 import { tempFolder } from "../fakes/temp-folder.ts";
 import newerRelease from "../store/fixtures/newer-release.json" with { type: "json" };
+import { event, transaction } from "../store/samples.ts";
 import { afterAllTests, type Cluster, cluster, subscribe, times } from "./cluster.ts";
 import { recordsIn } from "./etcd-records.ts";
 import { causeOf, reasonOf } from "./harness.ts";
 import { type Serving, spawnServe } from "./serving-process.ts";
 
 const { getToken } = CredentialService.method;
+
+/** More than a sidecar reads at once when it has missed some, of which the page then ends within a transaction. */
+const EVENTS_MISSED = 2_250;
+const EVENTS_AT_ONCE = 90;
 
 const onEnd = afterAllTests();
 let one: Cluster;
@@ -34,6 +42,26 @@ const ask = (n: number, accountId: string) =>
     .data.call(getToken, { accountId })
     .then(() => "", reasonOf);
 const askAll = (accountId: string) => Promise.all(one.sidecars.map((_, n) => ask(n, accountId)));
+
+/** Etcd forgets what was before, as its own compaction does every few minutes. */
+async function compact(): Promise<void> {
+  const { header } = (await one.etcd.call("kv/range", { key: "AA==" })) as {
+    readonly header: { readonly revision: string };
+  };
+  await one.etcd.call("kv/compaction", { revision: header.revision, physical: true });
+}
+
+/** Writes an event of each account, of which no sidecar but its subscribers take notice, many to a transaction. */
+async function tellOf(accountIds: readonly string[]): Promise<void> {
+  const access = { endpoints: one.etcd.urls, tls: undefined, login: undefined };
+  const opened = await openEtcdStore({ access, environment: "development", clock: systemClock() });
+  for (let n = 0; n < accountIds.length; n += EVENTS_AT_ONCE) {
+    const some = accountIds.slice(n, n + EVENTS_AT_ONCE);
+    const events = some.map((accountId) => event("integrated_account:expiring", { accountId, slot: "" }));
+    await opened.store.write(transaction({ events }));
+  }
+  await opened.close();
+}
 
 describe("several sidecars over one etcd and one Vault", () => {
   it("ask the provider once for an account that a hundred callers of each want at once", async () => {
@@ -128,22 +156,56 @@ describe("several sidecars over one etcd and one Vault", () => {
     await expect.poll(() => askAll("deleted"), within).toEqual(all("ACCOUNT_NOT_FOUND"));
   });
 
-  it("tell every subscriber the same order, and replay it exactly after etcd has compacted its history", async () => {
-    const accounts = ["e0", "e1", "e2"];
-    const [first, second] = [0, 1].map((n) => subscribe(sidecar(n).data, accounts));
-    await expect.poll(() => [first?.cursor(), second?.cursor()]).not.toContain("");
-    const start = first?.cursor() ?? "";
-    for (const id of accounts) await one.connect(id);
+  it("tell every subscriber the same order, before and after etcd has compacted its history, and replay it exactly", async () => {
+    const accounts = ["e0", "e1", "e2", "e3"];
+    const [first, second] = [subscribe(sidecar(0).data, accounts), subscribe(sidecar(1).data, accounts)];
+    await expect.poll(() => [first.cursor(), second.cursor()]).not.toContain("");
+    const start = first.cursor();
+    for (const id of accounts.slice(0, 3)) await one.connect(id);
     expect(await times(3, (n) => ask(n, `e${n}`))).toEqual(["", "", ""]);
-    await expect.poll(() => first?.seen.length, { timeout: 5_000 }).toBe(6);
-    await expect.poll(() => second?.seen).toEqual(first?.seen);
-    const { header } = (await one.etcd.call("kv/range", { key: "AA==" })) as {
-      readonly header: { readonly revision: string };
-    };
-    await one.etcd.call("kv/compaction", { revision: header.revision, physical: true });
+    await expect.poll(() => first.seen.length, { timeout: 5_000 }).toBe(6);
+    await expect.poll(() => second.seen).toEqual(first.seen);
+    await compact();
     const third = subscribe(sidecar(3).data, accounts, start);
-    await expect.poll(() => third.seen, { timeout: 5_000 }).toEqual(first?.seen);
-    for (const subscriber of [first, second, third]) subscriber?.end();
+    await expect.poll(() => third.seen, { timeout: 5_000 }).toEqual(first.seen);
+    await one.connect("e3");
+    expect(await ask(4, "e3")).toBe("");
+    const all = [
+      ...third.seen.slice(0, 6),
+      "e3 integrated_account:created",
+      "e3 integrated_account:token_refreshed",
+    ];
+    for (const { seen } of [first, second, third])
+      await expect.poll(() => seen, { timeout: 5_000 }).toEqual(all);
+    for (const subscriber of [first, second, third]) subscriber.end();
+  });
+
+  it("tell a subscriber of one that was cut off all that etcd has compacted meanwhile, once and in order, and refuse there what is disabled then", async () => {
+    const proxy = await startStallingProxy(one.etcd.only.port);
+    onTestFinished(() => proxy.close());
+    const endpoints = [`http://127.0.0.1:${proxy.port}`];
+    const cut = await one.serve("cut", { endpoints, config: "roles: [serve]" });
+    onTestFinished(() => void cut.end("SIGKILL"));
+    await one.connect("later", { expired: false });
+    const askCut = () => cut.data.call(getToken, { accountId: "later" }).then(() => "", reasonOf);
+    expect(await askCut()).toBe("");
+    const subscriber = subscribe(cut.data, []);
+    onTestFinished(() => subscriber.end());
+    await expect.poll(subscriber.cursor).not.toBe("");
+    proxy.stall();
+    const ids = Array.from({ length: EVENTS_MISSED }, (_, n) => `missed-${n}`);
+    await tellOf(ids);
+    await compact();
+    // A stream that had only waited would go on from what etcd holds ready for it; a new one has to ask for it.
+    proxy.reset();
+    proxy.resume();
+    const told = () => subscriber.seen.filter((line) => line.startsWith("missed-"));
+    await expect
+      .poll(() => told().length, { timeout: 10_000, interval: 50 })
+      .toBeGreaterThanOrEqual(ids.length);
+    await one.admin.call(AccountService.method.disableAccount, { accountId: "later" });
+    await expect.poll(askCut, { timeout: 2_000, interval: 50 }).toBe("ACCOUNT_DISABLED");
+    expect(told()).toEqual(ids.map((id) => `${id} integrated_account:expiring`));
   });
 
   it("refresh ahead of expiry, each its own accounts; a dead one's shards are the others' within fifteen seconds", async () => {

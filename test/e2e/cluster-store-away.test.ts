@@ -8,17 +8,24 @@ import { reasonOf } from "./harness.ts";
 
 const { getToken } = CredentialService.method;
 
+interface AskOptions {
+  readonly deadlineMs?: number;
+  /** Zero: the sidecar's own. */
+  readonly minValidityMs?: number;
+}
+
 /** The token, or the error's reason; what a caller with five seconds gets unless said otherwise. */
 async function ask(
   { sidecars }: Pick<Cluster, "sidecars">,
   n: number,
   accountId: string,
-  { deadlineMs = 5_000 }: { readonly deadlineMs?: number } = {},
+  { deadlineMs = 5_000, minValidityMs = 0 }: AskOptions = {},
 ): Promise<string> {
   const sidecar = sidecars[n];
   if (sidecar === undefined) throw new Error("no sidecar");
+  const minValidity = { seconds: BigInt(minValidityMs / 1_000) };
   return sidecar.data
-    .call(getToken, { accountId }, { deadlineMs })
+    .call(getToken, { accountId, minValidity }, { deadlineMs })
     .then(({ accessToken }) => accessToken, reasonOf);
 }
 
@@ -112,6 +119,31 @@ describe("sidecars whose etcd", () => {
       .poll(() => askAll(one, "warm"), { timeout: 2_000, interval: 50 })
       .toEqual(Array(3).fill("ACCOUNT_DISABLED"));
   }, 60_000);
+
+  it("is frozen until one of them has given a refresh up: the others have a new token within five seconds, whatever of it lands late", async ({
+    expect,
+  }) => {
+    // Valid for ten minutes: who asks for more than that gets it for want of a new one, and waits for a new one.
+    const { accessToken } = await one.connect("given-up", { expired: false, lifetimeMs: 600_000 });
+    const askFor = (n: number) => ask(one, n, "given-up", { minValidityMs: 1_200_000, deadlineMs: 10_000 });
+    expect(await ask(one, 1, "given-up")).toBe(accessToken);
+    // The next lock goes under the lease of this one's, which has not to be asked for.
+    await one.connect("before");
+    expect(await ask(one, 1, "before")).toMatch(/^sim_at_/);
+    one.etcd.only.freeze();
+    expect(await askFor(1)).toBe(accessToken);
+    one.etcd.only.thaw();
+    const startMs = Date.now();
+    // The one that has given up is not asked: it would know its own lock.
+    const renewed = [0, 2].map((n) =>
+      expect
+        .poll(() => askFor(n), { timeout: 5_000, interval: 50 })
+        .toSatisfy((got: string) => got.startsWith("sim_at_") && got !== accessToken),
+    );
+    await Promise.all(renewed);
+    expect(Date.now() - startMs).toBeLessThan(5_500);
+    expect(sent(one, "given-up")).toBe(1);
+  }, 30_000);
 
   it("goes away exactly when an answer is to be saved, and who are killed then, save it after both are back", async ({
     expect,

@@ -11,6 +11,8 @@ import { causeOf, reasonOf } from "./harness.ts";
 
 const { getToken } = CredentialService.method;
 const RETRY_AFTER_MS = 5_000;
+/** For an event's way to its subscriber, on a busy machine. */
+const TOLD = { timeout: 10_000 };
 
 const onEnd = afterAllTests();
 let one: Cluster;
@@ -96,7 +98,7 @@ describe("what one sidecar hears from a token endpoint", () => {
     expect(await ask(1, "fifth")).toMatchObject(suspected);
     expect(await ask(2, "fourth")).toMatchObject(suspected);
     expect(requests()).toHaveLength(sent);
-    await expect.poll(() => seenOf("provider:outage_suspected")).toHaveLength(1);
+    await expect.poll(() => seenOf("provider:outage_suspected"), TOLD).toHaveLength(1);
     expect(seenOf("integrated_account:authentication_error")).toEqual(
       flagged.map((id) => `${id} integrated_account:authentication_error`).toSorted(),
     );
@@ -107,9 +109,9 @@ describe("what one sidecar hears from a token endpoint", () => {
     await expect
       .poll(async () => (await ask(2, "fifth")).answer, { timeout: 10_000, interval: 100 })
       .toBe("token");
-    await expect.poll(() => seenOf("provider:outage_cleared")).toHaveLength(1);
+    await expect.poll(() => seenOf("provider:outage_cleared"), TOLD).toHaveLength(1);
     await expect
-      .poll(() => seenOf("integrated_account:reactivated"))
+      .poll(() => seenOf("integrated_account:reactivated"), TOLD)
       .toEqual(flagged.map((id) => `${id} integrated_account:reactivated`).toSorted());
     end();
     const answers = await Promise.all([...flagged, "fourth"].map((id, n) => ask(n % 3, id)));

@@ -2,7 +2,7 @@ import type { HistoryEntry } from "../../src/simulator/simulator.ts";
 import type { SlotState } from "../../src/tokens/account.ts";
 import { IN_DOUBT_HOLD_MS, LOCK_MS, SEND_WITHIN_MS } from "../../src/tokens/limits.ts";
 import type { Lock } from "../../src/tokens/records.ts";
-import type { Caps, Histories, Row, Send } from "./histories.ts";
+import type { Caps, Conclusion, Histories, LastAnswer, Row, Send } from "./histories.ts";
 
 /** What separates two clocks' readings of one moment: writing down, scheduling, a watch's way. */
 const SLACK_MS = 500;
@@ -17,6 +17,18 @@ export interface Verdict {
   /** Empty when every promise was kept. */
   readonly violations: readonly string[];
   readonly lostFamilies: readonly LostFamily[];
+  /** How much of its caps each OAuth client had in use, at most, by its id at the provider. */
+  readonly mostUsed: Readonly<Record<string, Usage>>;
+}
+
+export interface Usage {
+  readonly permits: number;
+  /** Requests in the blocks of its budget that were taken at one time. */
+  readonly budget: number;
+  /** Requests that ran at the provider at one time. */
+  readonly atATime: number;
+  /** Requests that arrived within one window of the budget. */
+  readonly inAWindow: number;
 }
 
 /** An attempt as the store's history tells it. */
@@ -30,21 +42,28 @@ interface Attempted {
   readonly revision: number;
   /** The slot as it was stored at that moment. */
   readonly slotState: SlotState | undefined;
-  /** Its holder, or a replay, took the note away. */
+  /** Of the note's last write. */
+  noteRevision: number;
+  /** Its holder, or the replay of its holder's journal, took the note away. */
   concludedRevision: number | undefined;
 }
 
 /** Reads the histories of a run and says where they break a promise. Knows nothing of how sidecars work inside. */
 export function check(histories: Histories): Verdict {
-  const store = new StoreReading(histories.caps);
+  const store = new StoreReading(histories.caps, histories.conclusions);
   for (const group of byRevision(histories.rows)) store.read(group);
   const violations = [...store.violations];
   const sent = matched(histories, violations);
   for (const { send } of sent) checkSend(send, store.attempts, violations);
   const lostFamilies = checkResends(sent, store.attempts, violations);
-  for (const [clientId, caps] of histories.caps) checkCaps(clientId, caps, histories.requests, violations);
+  const mostUsed: Record<string, Usage> = {};
+  for (const [clientId, caps] of histories.caps) {
+    const used = checkCaps(clientId, caps, histories.requests, violations);
+    mostUsed[clientId] = { ...used, ...store.mostTaken(clientId) };
+  }
   checkFlags(store.flags, histories.requests, violations);
-  return { violations: [...new Set(violations)], lostFamilies };
+  checkLastAnswers(histories.lastAnswers, lostFamilies, violations);
+  return { violations: [...new Set(violations)], lostFamilies, mostUsed };
 }
 
 function byRevision(rows: readonly Row[]): readonly (readonly Row[])[] {
@@ -62,6 +81,13 @@ interface Flag {
   readonly heardAtMs: number;
 }
 
+/** What is taken of a client's caps, by number, and the most that ever was. */
+interface Taken {
+  readonly permits: Set<string>;
+  readonly blocks: Map<string, number>;
+  readonly most: { permits: number; budget: number };
+}
+
 /** Walks through the store's history: exclusion, generations, attempts, permits, flags. */
 class StoreReading {
   readonly violations: string[] = [];
@@ -75,14 +101,22 @@ class StoreReading {
   /** Ids of locks whose holder's session has ended, if only for a moment. */
   readonly #orphans = new Set<string>();
   readonly #members = new Set<string>();
-  readonly #permits = new Map<string, Set<string>>();
+  readonly #taken = new Map<string, Taken>();
+  readonly #caps: ReadonlyMap<string, Caps>;
+  /** By slot and revision of the note: who said that it was about to take it away. */
+  readonly #concluders: ReadonlyMap<string, readonly Conclusion[]>;
 
-  constructor(caps: ReadonlyMap<string, Caps>) {
-    for (const clientId of caps.keys()) this.#permits.set(clientId, new Set());
+  constructor(caps: ReadonlyMap<string, Caps>, conclusions: readonly Conclusion[]) {
     this.#caps = caps;
+    this.#concluders = Map.groupBy(
+      conclusions,
+      ({ accountId, slot, revision }) => `${accountId}/${slot} ${revision}`,
+    );
   }
 
-  readonly #caps: ReadonlyMap<string, Caps>;
+  mostTaken(clientId: string): Taken["most"] {
+    return this.#takenOf(clientId).most;
+  }
 
   /** What one transaction, or one lease's end, did. Attempts are read first: they are about what stood before. */
   read(group: readonly Row[]): void {
@@ -92,6 +126,7 @@ class StoreReading {
       if (row.kind === "account") this.#account(row);
       else if (row.kind === "lock") this.#lock(name, row);
       else if (row.kind === "permit") this.#permit(row);
+      else if (row.kind === "budget") this.#block(row);
       else if (row.kind === "member") this.#member(name, row.value !== undefined);
       else if (row.kind === "hold") {
         if (row.value === undefined) this.#holds.delete(name);
@@ -104,12 +139,15 @@ class StoreReading {
     const name = row.parts.join("/");
     const open = this.#open.get(name);
     if (row.value === undefined) {
-      if (open !== undefined) open.concludedRevision = row.revision;
+      if (open !== undefined) this.#concluded(open, row.revision);
       this.#open.delete(name);
       return;
     }
     const { attemptId, instance, incarnation, generation, atMs } = row.value;
-    if (open?.attemptId === attemptId) return;
+    if (open?.attemptId === attemptId) {
+      open.noteRevision = row.revision;
+      return;
+    }
     const slot = this.#slots.get(name);
     const isCurrent = slot?.incarnation === incarnation && slot.state.generation === generation;
     if (!isCurrent) {
@@ -130,10 +168,25 @@ class StoreReading {
       atMs,
       revision: row.revision,
       slotState: slot?.state,
+      noteRevision: row.revision,
       concludedRevision: undefined,
     };
     this.attempts.set(attemptId, attempt);
     this.#open.set(name, attempt);
+  }
+
+  /** Only its holder knows how an attempt ended: a note that anybody else takes away says nothing. */
+  #concluded(attempt: Attempted, revision: number): void {
+    const { slot, instance, noteRevision, generation } = attempt;
+    const by = new Set((this.#concluders.get(`${slot} ${noteRevision}`) ?? []).map((one) => one.instance));
+    if (by.has(instance)) attempt.concludedRevision = revision;
+    if (by.size === 0) this.#broken("every conclusion is announced", `${slot} generation ${generation}`);
+    by.delete(instance);
+    if (by.size > 0)
+      this.#broken(
+        "nobody but its holder concludes an attempt",
+        `${slot} generation ${generation} of ${instance}, by ${[...by].join()}`,
+      );
   }
 
   #account({ parts: [accountId = ""], value, heardAtMs }: Extract<Row, { kind: "account" }>): void {
@@ -175,12 +228,34 @@ class StoreReading {
   }
 
   #permit({ parts: [, client = "", n = ""], value }: Extract<Row, { kind: "permit" }>): void {
-    const taken = this.#permits.get(client) ?? new Set();
-    this.#permits.set(client, taken);
-    keep(taken, n, value !== undefined);
+    const { permits, most } = this.#takenOf(client);
+    keep(permits, n, value !== undefined);
+    most.permits = Math.max(most.permits, permits.size);
     const cap = this.#caps.get(client)?.maxConcurrent ?? Number.POSITIVE_INFINITY;
-    if (taken.size > cap)
-      this.#broken("permits never exceed their cap", `${client}: ${taken.size} of ${cap}`);
+    if (permits.size > cap)
+      this.#broken("permits never exceed their cap", `${client}: ${permits.size} of ${cap}`);
+  }
+
+  #block({ parts: [, client = "", n = ""], value }: Extract<Row, { kind: "budget" }>): void {
+    const { blocks, most } = this.#takenOf(client);
+    if (value === undefined) blocks.delete(n);
+    else blocks.set(n, value.requests);
+    const requests = blocks.values().reduce((sum, one) => sum + one, 0);
+    most.budget = Math.max(most.budget, requests);
+    const cap = this.#caps.get(client)?.budget.requests ?? Number.POSITIVE_INFINITY;
+    if (requests > cap) this.#broken("blocks never exceed their budget", `${client}: ${requests} of ${cap}`);
+  }
+
+  #takenOf(client: string): Taken {
+    const found = this.#taken.get(client);
+    if (found !== undefined) return found;
+    const taken = {
+      permits: new Set<string>(),
+      blocks: new Map<string, number>(),
+      most: { permits: 0, budget: 0 },
+    };
+    this.#taken.set(client, taken);
+    return taken;
   }
 
   #broken(promise: string, how: string): void {
@@ -294,7 +369,7 @@ function checkCaps(
   { maxConcurrent, budget }: Caps,
   requests: readonly HistoryEntry[],
   violations: string[],
-): void {
+): Pick<Usage, "atATime" | "inAWindow"> {
   const own = requests.filter((request) => request.clientId === clientId);
   const steps = own
     .flatMap(({ arrivedAtMs, endedAtMs }) => [
@@ -303,23 +378,26 @@ function checkCaps(
     ])
     .toSorted((one, other) => one.atMs - other.atMs || one.by - other.by);
   let running = 0;
+  let atATime = 0;
   for (const { by } of steps) {
     running += by;
-    if (running > maxConcurrent) {
-      violations.push(
-        `requests at a time never exceed their cap: ${clientId}, ${running} of ${maxConcurrent}`,
-      );
-    }
+    atATime = Math.max(atATime, running);
   }
+  if (atATime > maxConcurrent) {
+    violations.push(`requests at a time never exceed their cap: ${clientId}, ${atATime} of ${maxConcurrent}`);
+  }
+  let first = 0;
+  let inAWindow = 0;
   own.forEach(({ arrivedAtMs }, n) => {
-    const last = own[n + budget.requests];
-    const withinMs = last === undefined ? budget.perMs : last.arrivedAtMs - arrivedAtMs;
-    if (withinMs < budget.perMs) {
-      violations.push(
-        `requests in a window never exceed their budget: ${clientId}, one more after ${withinMs} ms`,
-      );
-    }
+    while (arrivedAtMs - (own[first]?.arrivedAtMs ?? 0) >= budget.perMs) first += 1;
+    inAWindow = Math.max(inAWindow, n - first + 1);
   });
+  if (inAWindow > budget.requests) {
+    violations.push(
+      `requests in a window never exceed their budget: ${clientId}, ${inAWindow} of ${budget.requests}`,
+    );
+  }
+  return { atATime, inAWindow };
 }
 
 /** Whoever is flagged has been refused by the provider's own logic, because its family was over. */
@@ -330,5 +408,36 @@ function checkFlags(flags: readonly Flag[], requests: readonly HistoryEntry[], v
         subject === accountId && outcome === "invalid_grant" && arrivedAtMs <= heardAtMs,
     );
     if (!isOver) violations.push(`nothing is flagged that the provider had not revoked: ${accountId}`);
+  }
+}
+
+/** What may be in the way of an account when everything works again, and passes by itself. */
+const WAITS: ReadonlySet<string> = new Set([
+  // A suspected outage and an open breaker are probed once a minute.
+  "PROVIDER_UNAVAILABLE/outage_suspected",
+  "PROVIDER_UNAVAILABLE/unavailable",
+  "PROVIDER_UNAVAILABLE/backing_off",
+  "PROVIDER_RATE_LIMITED/budget",
+  "PROVIDER_RATE_LIMITED/token_endpoint",
+  "REFRESH_UNCERTAIN/held",
+  "REFRESH_UNCERTAIN/listening",
+  "REFRESH_UNCERTAIN/overdue",
+]);
+/** The caller's time was up: how fast a busy machine is, nobody promises. */
+const OUT_OF_TIME = /DEADLINE_EXCEEDED$|^WAIT_TIMED_OUT/;
+
+/** Once all trouble is over, everybody is served or told what they wait for, and only a lost family needs its customer. */
+function checkLastAnswers(
+  answers: readonly LastAnswer[],
+  lostFamilies: readonly LostFamily[],
+  violations: string[],
+): void {
+  const lost = new Set(lostFamilies.map(({ accountId }) => accountId));
+  for (const { accountId, clientId, answer } of answers) {
+    if (answer === "served" || WAITS.has(answer) || OUT_OF_TIME.test(answer)) continue;
+    if (answer === "REAUTHORIZATION_REQUIRED/refused" && lost.has(accountId)) continue;
+    violations.push(
+      `everybody is served in the end, or told what they wait for: ${accountId} of ${clientId}, ${answer}`,
+    );
   }
 }

@@ -45,8 +45,9 @@ export class Member {
     return join(this.#folder, `${name}.sock`);
   }
 
-  get sendsFile(): string {
-    return join(this.#folder, "sends");
+  /** What it says of itself, in all its lives: a `Word` a line. */
+  get wordsFile(): string {
+    return join(this.#folder, "words");
   }
 
   /** Its data listener, while it runs. */
@@ -68,7 +69,7 @@ export class Member {
   }
 
   async #becomesReady(): Promise<boolean> {
-    const args = [program, join(this.#folder, "config.yaml"), this.sendsFile, this.#mutant];
+    const args = [program, join(this.#folder, "config.yaml"), this.wordsFile, this.#mutant];
     const env = { ...process.env, NODE_COMPILE_CACHE: join(this.#folder, "..", "compiled") };
     const child = spawn(process.execPath, args, { stdio: ["ignore", "ignore", "pipe"], env });
     living.add(child);

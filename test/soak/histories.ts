@@ -8,6 +8,7 @@ export const WATCHED = [
   "hold",
   "lock",
   "permit",
+  "budget",
   "member",
 ] as const satisfies readonly Kind[];
 export type Watched = (typeof WATCHED)[number];
@@ -37,16 +38,38 @@ export interface Send {
   readonly attemptId: string | undefined;
 }
 
+/** A sidecar's word that it is about to take an attempt's note away: how it ended is known, or is known to be lost. */
+export interface Conclusion {
+  readonly instance: string;
+  readonly accountId: string;
+  readonly slot: string;
+  /** Of the note, as it was read. */
+  readonly revision: number;
+}
+
+/** One line of what a sidecar says of itself. */
+export type Word = { readonly send: Send } | { readonly conclusion: Conclusion };
+
 /** What is on record of a whole run; all times are of one machine's wall clock. */
 export interface Histories {
   /** By revision. */
   readonly rows: readonly Row[];
   /** By time. */
   readonly sends: readonly Send[];
+  readonly conclusions: readonly Conclusion[];
   /** The provider's: every token request that reached it. */
   readonly requests: readonly HistoryEntry[];
   /** Of each OAuth client, by its id at the provider. */
   readonly caps: ReadonlyMap<string, Caps>;
+  readonly lastAnswers: readonly LastAnswer[];
+}
+
+/** What an account's caller heard when all trouble was over. */
+export interface LastAnswer {
+  readonly accountId: string;
+  readonly clientId: string;
+  /** `served`, a reason and its cause, or what the transport says. */
+  readonly answer: string;
 }
 
 export interface Caps {

@@ -21,7 +21,7 @@ if (mutant !== undefined && MUTANTS[mutant] === undefined) {
 const say = (line: string) => process.stdout.write(`${line}\n`);
 say(`seed ${seed}`);
 const random = new Random(seed);
-const { violations, lostFamilies, figures, answers, answersAtTheEnd } = await soak({
+const { violations, lostFamilies, mostUsed, troubles, figures, answers, lastAnswers } = await soak({
   runMs: Number(values.seconds) * 1_000,
   sidecars: Number(values.sidecars),
   accounts: Number(values.accounts),
@@ -33,7 +33,10 @@ const { violations, lostFamilies, figures, answers, answersAtTheEnd } = await so
   ...(mutant === undefined ? {} : { mutant }),
   say,
 });
-say(JSON.stringify({ figures, answers, answersAtTheEnd }, undefined, 2));
+const inTheEnd = Object.fromEntries(
+  [...Map.groupBy(lastAnswers, ({ answer }) => answer)].map(([answer, all]) => [answer, all.length]),
+);
+say(JSON.stringify({ figures, troubles, mostUsed, answers, inTheEnd }, undefined, 2));
 say(
   `${lostFamilies.length} grants lost to answers that nobody could keep: ${lostFamilies.map(({ accountId }) => accountId).join(", ")}`,
 );

@@ -1,17 +1,22 @@
-// A sidecar in a process of its own that writes down every request before it leaves.
-// node sidecar-process.ts CONFIG_FILE SENDS_FILE [MUTANT]
+// A sidecar in a process of its own that writes down every request before it leaves, and every attempt that it is about
+// to conclude.
+// node sidecar-process.ts CONFIG_FILE WORDS_FILE [MUTANT]
 import { appendFileSync } from "node:fs";
 import { flushCompileCache } from "node:module";
 import { join } from "node:path";
 import { startSidecar } from "../../src/app.ts";
 import { loadConfig } from "../../src/config/load.ts";
 import { createLog } from "../../src/log.ts";
+import { keyText } from "../../src/tokens/records.ts";
 import type { Transaction } from "../../src/tokens/store.ts";
 import type { World } from "../../src/tokens/world.ts";
-import type { Send } from "./histories.ts";
+import type { Send, Word } from "./histories.ts";
 import { MUTANTS } from "./mutants.ts";
 
-const [file = "", sends = "", mutant = ""] = process.argv.slice(2);
+const [file = "", words = "", mutant = ""] = process.argv.slice(2);
+
+// At once: what is about to happen is on record though this process is killed in the midst of it.
+const say = (word: Word) => appendFileSync(words, `${JSON.stringify(word)}\n`);
 
 /** Next to the ports themselves, so that it sees what a mutant makes of them. */
 function recorded(world: World): World {
@@ -23,12 +28,22 @@ function recorded(world: World): World {
       attempts.set(write.put.parts.join("/"), write.value as { attemptId: string; generation: number });
     }
   };
+  const announce = ({ writes, expect }: Transaction) => {
+    for (const write of writes) {
+      if (!("remove" in write) || write.remove.kind !== "attempt") continue;
+      const [accountId, slot] = write.remove.parts;
+      const name = keyText(write.remove);
+      const revision = expect.find(({ key }) => keyText(key) === name)?.revision ?? 0;
+      say({ conclusion: { instance, accountId, slot, revision } });
+    }
+  };
   return {
     ...world,
     store: {
       read: (reads) => store.read(reads),
       scan: (kind, after, limit, shard) => store.scan(kind, after, limit, shard),
       write: async (transaction) => {
+        announce(transaction);
         const result = await store.write(transaction);
         if (result.applied) note(transaction);
         return result;
@@ -53,7 +68,7 @@ function recorded(world: World): World {
             generation,
             attemptId,
           };
-          appendFileSync(sends, `${JSON.stringify(send)}\n`);
+          say({ send });
           return true;
         };
         return vendors.exchange(context, leaving, ear, before);

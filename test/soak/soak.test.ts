@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { Random } from "../simulation/random.ts";
-import { soak } from "./soak.ts";
+import { CAPS, soak } from "./soak.ts";
+import { KINDS_OF_TROUBLE } from "./trouble.ts";
 
 const seeded = (seed: string) => {
   const random = new Random(seed);
@@ -13,7 +14,7 @@ describe("the soak", () => {
   it("keeps every promise while sidecars are killed and frozen, etcd ends and the provider fails", {
     timeout: 240_000,
   }, async () => {
-    const { violations, figures, answers } = await soak({
+    const { violations, figures, troubles, mostUsed, lastAnswers } = await soak({
       runMs: 30_000,
       sidecars: 10,
       accounts: 200,
@@ -25,8 +26,19 @@ describe("the soak", () => {
     });
     expect({ violations, figures }).toMatchObject({ violations: [] });
     // A run in which nothing happened shows nothing.
-    expect(figures["tokenRequests"]).toBeGreaterThan(50);
-    expect(answers["served"]).toBeGreaterThan(0);
+    expect(figures["tokenRequests"]).toBeGreaterThan(200);
+    expect(KINDS_OF_TROUBLE.filter((kind) => (troubles[kind] ?? 0) === 0)).toEqual([]);
+    // Nor does a cap that nobody reaches.
+    expect(mostUsed["app-0"]?.budget).toBe(CAPS[0]?.budget.requests);
+    expect(mostUsed["app-0"]?.inAWindow).toBeGreaterThanOrEqual((CAPS[0]?.budget.requests ?? 0) / 2);
+    expect(mostUsed["app-1"]?.permits).toBe(CAPS[1]?.maxConcurrent);
+    expect(mostUsed["app-1"]?.atATime).toBe(CAPS[1]?.maxConcurrent);
+    // Whoever is not served is told why, which is checked above; most are, where no cap and no suspicion is in the way.
+    const free = lastAnswers.filter(
+      ({ clientId, answer }) =>
+        ["app-2", "app-3"].includes(clientId) && answer !== "PROVIDER_UNAVAILABLE/outage_suspected",
+    );
+    expect(free.filter(({ answer }) => answer === "served").length).toBeGreaterThan(0.5 * free.length);
   });
 
   it("sees what is missing when the refresh lacks one of its precautions", { timeout: 240_000 }, async () => {

@@ -9,12 +9,12 @@ import { OAuthClientService } from "../../src/gen/keyturn/v1/oauth_client_servic
 import { type Simulator, startSimulator } from "../../src/simulator/simulator.ts";
 import { type Etcd, startEtcd } from "../backends/etcd.ts";
 import { type OpenBao, startOpenBao } from "../backends/openbao.ts";
-import { type Caller, reasonOf } from "../e2e/harness.ts";
+import { type Caller, causeOf, reasonOf } from "../e2e/harness.ts";
 import { check, type Verdict } from "./checker.ts";
 import { Member } from "./fleet.ts";
-import type { Caps, Histories, Send } from "./histories.ts";
+import type { Caps, Histories, LastAnswer, Word } from "./histories.ts";
 import { StoreHistory } from "./store-history.ts";
-import { makeTrouble, providerFaults } from "./trouble.ts";
+import { faultsMet, makeTrouble, providerFaults } from "./trouble.ts";
 
 export interface SoakOptions {
   readonly runMs: number;
@@ -38,29 +38,44 @@ export interface SoakResult extends Verdict {
   readonly figures: Readonly<Record<string, number>>;
   /** What callers heard: `served`, or a reason, and how often. */
   readonly answers: Readonly<Record<string, number>>;
-  /** The same, of one call an account when all trouble was over. */
-  readonly answersAtTheEnd: Readonly<Record<string, number>>;
+  /** An account's last, when all trouble was over. */
+  readonly lastAnswers: readonly LastAnswer[];
+  /** How often each kind of trouble came, as `KINDS_OF_TROUBLE` names them. */
+  readonly troubles: Readonly<Record<string, number>>;
 }
 
-const CLIENTS = 4;
-const CAPS: Caps = { maxConcurrent: 12, budget: { requests: 160, perMs: 10_000 } };
+const ROOMY: Caps = { maxConcurrent: 12, budget: { requests: 160, perMs: 10_000 } };
+/** By OAuth client: the first has less budget, the second fewer places, than their accounts ask for. */
+export const CAPS: readonly Caps[] = [
+  { maxConcurrent: 3, budget: { requests: 8, perMs: 10_000 } },
+  { ...ROOMY, maxConcurrent: 2 },
+  ROOMY,
+  ROOMY,
+];
+/** A provider takes a moment, so that requests overlap. */
+const LATENCY_MS = 50;
 const ENVIRONMENT = "soak";
 const TRIES = 20;
-/** From the last trouble to the last look. */
-const QUIET_MS = 2_000;
+/** How long whoever is not served after the last trouble asks again: the machine may be busy with something else. */
+const LAST_LOOK_MS = 30_000;
+/** What passes within seconds of the last trouble. */
+const PASSING = /^STORE_|^KEK_|^14 UNAVAILABLE|^4 DEADLINE|^WAIT_TIMED_OUT|RATE_LIMITED/;
+const SERVED = "served";
 const { getToken } = CredentialService.method;
 
 /** Many sidecars, few accounts, short tokens, and trouble everywhere; then the histories are read. */
 export async function soak(options: SoakOptions): Promise<SoakResult> {
   const folder = mkdtempSync(join(tmpdir(), "keyturn-soak-"));
-  const clients = Array.from({ length: CLIENTS }, (_, n) => ({
-    clientId: `app-${n}`,
-    clientSecret: `secret-${n}`,
-  }));
+  const clients = CAPS.map((_, n) => ({ clientId: clientOf(n), clientSecret: `secret-${n}` }));
   const [etcd, bao, simulator] = await Promise.all([
     startEtcd(),
     startOpenBao(),
-    startSimulator({ clock: systemClock(), clients, accessTokenLifetimeMs: options.lifetimeMs }),
+    startSimulator({
+      clock: systemClock(),
+      clients,
+      accessTokenLifetimeMs: options.lifetimeMs,
+      latencyMs: LATENCY_MS,
+    }),
   ]);
   const store = new StoreHistory(etcd, ENVIRONMENT);
   const config = await configOf(etcd, bao);
@@ -79,16 +94,21 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
     await Promise.all([lane(0), lane(1)]);
     await connectAll(first, simulator, options);
     simulator.faults.add(...providerFaults(options.faults));
-    const answers = await run(options, { members, etcd, simulator });
+    const { answers, disturbances } = await run(options, { members, etcd, simulator });
     simulator.faults.clear();
-    const atTheEnd = await lastAnswers(members, options);
+    const lastAnswers = await askAll(members, options);
     await Promise.all(members.map((member) => member.kill()));
     await store.end();
+    const words = members.flatMap(wordsOf);
     const histories: Histories = {
       rows: store.rows,
-      sends: members.flatMap(sendsOf).toSorted((one, other) => one.atMs - other.atMs),
+      sends: words
+        .flatMap((word) => ("send" in word ? [word.send] : []))
+        .toSorted((one, other) => one.atMs - other.atMs),
+      conclusions: words.flatMap((word) => ("conclusion" in word ? [word.conclusion] : [])),
       requests: simulator.history(),
-      caps: new Map(clients.map(({ clientId }) => [clientId, CAPS])),
+      caps: new Map(CAPS.map((caps, n) => [clientOf(n), caps])),
+      lastAnswers,
     };
     const { tokenRequests, redeemed, redeemedButDropped, reuseSeen } = simulator.stats();
     const figures = {
@@ -98,7 +118,8 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
       reuseSeen,
       storeRows: store.rows.length,
     };
-    return { ...check(histories), figures, answers: answers.counts, answersAtTheEnd: atTheEnd.counts };
+    const troubles = { ...disturbances, ...faultsMet(histories.requests) };
+    return { ...check(histories), figures, answers, lastAnswers, troubles };
   } finally {
     await Promise.all(members.map((member) => member.kill()));
     await Promise.all([etcd.stop(), bao.stop(), simulator.close()]);
@@ -121,13 +142,12 @@ async function configOf(etcd: Etcd, bao: OpenBao): Promise<string> {
 async function connectAll(member: Member, simulator: Simulator, { accounts }: SoakOptions): Promise<void> {
   const admin = member.admin();
   try {
-    for (let n = 0; n < CLIENTS; n += 1) {
-      const { maxConcurrent, budget } = CAPS;
+    for (const [n, { maxConcurrent, budget }] of CAPS.entries()) {
       await untilDone(() =>
         admin.call(OAuthClientService.method.putClient, {
           provider: "simulator",
-          name: `app-${n}`,
-          clientId: `app-${n}`,
+          name: clientOf(n),
+          clientId: clientOf(n),
           clientSecret: `secret-${n}`,
           caps: {
             maxConcurrent,
@@ -146,9 +166,11 @@ async function connectAll(member: Member, simulator: Simulator, { accounts }: So
 }
 
 const accountId = (n: number) => `acct-${n}`;
+/** Of the client or the account with this number: accounts are dealt out in turn. */
+const clientOf = (n: number) => `app-${n % CAPS.length}`;
 
 async function connect(admin: Caller, simulator: Simulator, n: number): Promise<void> {
-  const client = `app-${n % CLIENTS}`;
+  const client = clientOf(n);
   const grant = simulator.issueGrant({ clientId: client, subject: accountId(n) });
   const { accessToken, refreshToken, expiresAtMs } = grant;
   const expireTime = {
@@ -180,16 +202,19 @@ async function untilDone(act: () => Promise<unknown>): Promise<void> {
   }
 }
 
-/** Callers and trouble, side by side. Returns what callers heard. */
+/** Callers and trouble, side by side. Returns how often callers heard what, and what there was of trouble. */
 async function run(
   options: SoakOptions,
   parts: { readonly members: readonly Member[]; readonly etcd: Etcd; readonly simulator: Simulator },
-): Promise<Answers> {
+) {
   const { runMs, accounts, callsPerSecond, freezeMs, random, say = () => undefined } = options;
   const over = AbortSignal.timeout(runMs);
-  const answers = new Answers();
-  const ask = (data: Caller, id: string) =>
-    answers.of(data.call(getToken, { accountId: id }, { deadlineMs: 5_000 }));
+  const answers: Record<string, number> = {};
+  const ask = async (data: Caller, id: string) => {
+    const call = data.call(getToken, { accountId: id }, { deadlineMs: 5_000 });
+    const answer = await call.then(() => SERVED, shortly);
+    answers[answer] = (answers[answer] ?? 0) + 1;
+  };
   const calls: Promise<void>[] = [];
   const callers = async () => {
     while (!over.aborted) {
@@ -205,40 +230,40 @@ async function run(
       );
     }
   };
-  await Promise.all([callers(), makeTrouble({ ...parts, random, freezeMs, signal: over, say })]);
+  const trouble = makeTrouble({ ...parts, random, freezeMs, signal: over, say });
+  const [disturbances] = await Promise.all([trouble, callers()]);
   await Promise.all(calls);
-  return answers;
+  return { answers, disturbances };
 }
 
-/** What each account's caller hears once all is quiet; some wait for a hold, a back-off or their customer. */
-async function lastAnswers(members: readonly Member[], { accounts }: SoakOptions): Promise<Answers> {
-  await delay(QUIET_MS);
-  const answers = new Answers();
-  const ask = async (n: number) => {
+/** What each account's caller hears once all is quiet. */
+async function askAll(members: readonly Member[], { accounts }: SoakOptions): Promise<readonly LastAnswer[]> {
+  const untilMs = Date.now() + LAST_LOOK_MS;
+  const ask = async (n: number): Promise<LastAnswer> => {
     const data = members[n % members.length]?.data;
-    if (data !== undefined)
-      await answers.of(data.call(getToken, { accountId: accountId(n) }, { deadlineMs: 10_000 }));
+    // Where there is less budget than demand, some wait whenever they are asked.
+    const isScarce = n % CAPS.length === 0;
+    for (;;) {
+      const call = data?.call(getToken, { accountId: accountId(n) }, { deadlineMs: 5_000 });
+      const answer = (await call?.then(() => SERVED, withCause)) ?? "its sidecar is away";
+      const mayPass = PASSING.test(answer) && !(isScarce && /DEADLINE_EXCEEDED|budget/.test(answer));
+      if (!mayPass || Date.now() > untilMs) return { accountId: accountId(n), clientId: clientOf(n), answer };
+      await delay(200);
+    }
   };
-  await Promise.all(Array.from({ length: accounts }, (_, n) => ask(n)));
-  return answers;
+  return Promise.all(Array.from({ length: accounts }, (_, n) => ask(n)));
 }
 
-/** How often which answer was heard: `served`, a reason of ours, or what the transport says. */
-class Answers {
-  readonly counts: Record<string, number> = {};
-
-  async of(call: Promise<unknown>): Promise<void> {
-    const answer = await call.then(() => "served", shortly);
-    this.counts[answer] = (this.counts[answer] ?? 0) + 1;
-  }
+function withCause(error: unknown): string {
+  return [shortly(error), causeOf(error) ?? []].flat().join("/");
 }
 
-function sendsOf({ sendsFile }: Member): readonly Send[] {
-  if (!existsSync(sendsFile)) return [];
-  return readFileSync(sendsFile, "utf8")
+function wordsOf({ wordsFile }: Member): readonly Word[] {
+  if (!existsSync(wordsFile)) return [];
+  return readFileSync(wordsFile, "utf8")
     .split("\n")
     .filter((line) => line !== "")
-    .map((line) => JSON.parse(line) as Send);
+    .map((line) => JSON.parse(line) as Word);
 }
 
 /** Our reason, or what the transport says. */

@@ -1,5 +1,5 @@
 import { setTimeout as delay } from "node:timers/promises";
-import type { Fault, Simulator } from "../../src/simulator/simulator.ts";
+import type { Fault, HistoryEntry, Simulator } from "../../src/simulator/simulator.ts";
 import type { Etcd } from "../backends/etcd.ts";
 import type { Member } from "./fleet.ts";
 
@@ -25,6 +25,29 @@ export function providerFaults(times: number): readonly Fault[] {
 
 const RESTARTS = 5;
 
+type Disturbance = "a sidecar killed" | "a sidecar frozen" | "etcd killed";
+const DISTURBANCES: readonly Disturbance[] = ["a sidecar killed", "a sidecar frozen", "etcd killed"];
+
+const nameOf = (kind: string, status: number | undefined) => (kind === "status" ? `status ${status}` : kind);
+
+/** Every kind of trouble that a run meets at least once. */
+export const KINDS_OF_TROUBLE: readonly string[] = [
+  ...DISTURBANCES,
+  ...providerFaults(1).map((fault) => nameOf(fault.kind, "status" in fault ? fault.status : undefined)),
+];
+
+/** How often each kind of fault hit a request. */
+export function faultsMet(requests: readonly HistoryEntry[]): Readonly<Record<string, number>> {
+  const met: Record<string, number> = {};
+  for (const { faults, status } of requests) {
+    for (const kind of faults) {
+      const name = nameOf(kind, status);
+      met[name] = (met[name] ?? 0) + 1;
+    }
+  }
+  return met;
+}
+
 export interface TroubleDeps {
   readonly members: readonly Member[];
   readonly etcd: Etcd;
@@ -37,41 +60,38 @@ export interface TroubleDeps {
   readonly say: (what: string) => void;
 }
 
-/** Disturbs one thing after another until `signal` aborts; then everything runs again. */
-export async function makeTrouble({
-  members,
-  etcd,
-  random,
-  freezeMs,
-  signal,
-  say,
-}: TroubleDeps): Promise<void> {
+/**
+ * Disturbs one thing after another until `signal` aborts; then everything runs again. Begins with one of each, in any
+ * order, and goes on as luck has it. Returns how often each came and was over again.
+ */
+export async function makeTrouble(deps: TroubleDeps): Promise<Readonly<Record<Disturbance, number>>> {
+  const { members, etcd, simulator, random, freezeMs, signal, say } = deps;
+  const overcome = { "a sidecar killed": 0, "a sidecar frozen": 0, "etcd killed": 0 };
   const disturbances: Promise<void>[] = [];
   const pause = (ms: number) => delay(ms, undefined, { signal }).catch(() => undefined);
-  const disturb = (member: Member, what: string, act: () => Promise<void>) => {
-    say(`${member.name} ${what}`);
+  const disturb = (member: Member, what: Disturbance, act: () => Promise<void>) => {
     member.isDisturbed = true;
     const over = () => {
       member.isDisturbed = false;
+      overcome[what] += 1;
     };
-    // One that does not come back is asked no more, and is missed by nobody else.
+    // One that does not come back is asked no more, and is missed by those whom it should answer in the end.
     disturbances.push(act().then(over, (error: unknown) => say(String(error).slice(0, 500))));
   };
-  while (!signal.aborted) {
-    await pause(500 + random() * 1_500);
-    if (signal.aborted) break;
+  const act = async (what: Disturbance) => {
     const calm = members.filter(({ isDisturbed }) => !isDisturbed);
     const member = calm[Math.floor(random() * calm.length)];
-    const dice = random();
-    if (dice < 0.06) {
+    if (what === "etcd killed") {
       const ms = 200 + random() * 2_000;
       say(`etcd ends, for ${ms.toFixed(0)} ms`);
       await etcd.only.kill();
       await pause(ms);
       await restarted(etcd);
+      overcome[what] += 1;
     } else if (member === undefined || calm.length < members.length / 2) {
-    } else if (dice < 0.45) {
-      disturb(member, "is killed", async () => {
+    } else if (what === "a sidecar killed") {
+      say(`${member.name} is killed`);
+      disturb(member, what, async () => {
         await member.kill();
         await pause(random() * 1_000);
         await member.start();
@@ -79,14 +99,39 @@ export async function makeTrouble({
     } else {
       // Some longer than a lock lives, when the run is long enough for that.
       const ms = 300 + random() ** 3 * freezeMs;
-      disturb(member, `is frozen for ${ms.toFixed(0)} ms`, async () => {
+      say(`${member.name} is frozen for ${ms.toFixed(0)} ms`);
+      disturb(member, what, async () => {
         member.freeze();
         await pause(ms);
         member.thaw();
       });
     }
+  };
+  const first = shuffled(DISTURBANCES, random);
+  // Luck may never roll some of the provider's faults: one of each hits whichever request comes next.
+  const faults = shuffled(providerFaults(1), random);
+  const aStep = Math.ceil(faults.length / first.length);
+  while (!signal.aborted) {
+    await pause(500 + random() * 1_500);
+    if (signal.aborted) break;
+    for (const fault of faults.splice(0, aStep))
+      simulator.faults.add({ ...fault, probability: undefined, times: 1 });
+    await act(first.shift() ?? drawn(random()));
   }
   await Promise.all(disturbances);
+  return overcome;
+}
+
+function drawn(dice: number): Disturbance {
+  if (dice < 0.06) return "etcd killed";
+  return dice < 0.45 ? "a sidecar killed" : "a sidecar frozen";
+}
+
+function shuffled<T>(all: readonly T[], random: () => number): T[] {
+  return all
+    .map((one) => ({ one, at: random() }))
+    .toSorted((a, b) => a.at - b.at)
+    .map(({ one }) => one);
 }
 
 /** On a machine that is busy with something else it may take several tries to come up in time. */

@@ -423,8 +423,8 @@ const WAITS: ReadonlySet<string> = new Set([
   "REFRESH_UNCERTAIN/listening",
   "REFRESH_UNCERTAIN/overdue",
 ]);
-/** The caller's time was up: how fast a busy machine is, nobody promises. */
-const OUT_OF_TIME = /DEADLINE_EXCEEDED$|^WAIT_TIMED_OUT/;
+/** The caller's time was up, or the store's: how fast a busy machine is, nobody promises. */
+const OUT_OF_TIME = /DEADLINE_EXCEEDED$|^WAIT_TIMED_OUT|^STORE_UNAVAILABLE/;
 
 /** Once all trouble is over, everybody is served or told what they wait for, and only a lost family needs its customer. */
 function checkLastAnswers(

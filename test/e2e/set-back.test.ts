@@ -66,7 +66,7 @@ it("takes in no journal that is none, its own, or one in use", async () => {
   expect(await replay(tempFolder())).toBe("INVALID_REQUEST");
   expect(await replay(serving.stateDir)).toBe("INVALID_REQUEST");
   const other = await serve({ stateDir: tempFolder() });
-  expect(await replay(other.stateDir)).toBe("STORE_UNAVAILABLE");
+  expect(await replay(other.stateDir)).toBe("INVALID_REQUEST");
   await other.end("SIGKILL");
   expect(await replay(other.stateDir)).toBe("0 settled");
   // An answer whose KEK is another one's cannot be opened; it stays where it is.

@@ -3,7 +3,7 @@ import { planOf } from "./generate.ts";
 import { firstBroken } from "./seeds.ts";
 import { simulate } from "./simulation.ts";
 
-const SEEDS = 2_000;
+const SEEDS = 1_500;
 const AT_A_TIME = 100;
 const TIMEOUT_MS = 120_000;
 

@@ -8,27 +8,29 @@ import type { Snapshot } from "./snapshot.ts";
 import type { Read, View } from "./store.ts";
 import type { World } from "./world.ts";
 
+/** What an attempt writes beside its permit. */
+function writtenAt({ key: { accountId, slot }, client }: Snapshot) {
+  return {
+    attempt: key("attempt", accountId, slot),
+    hold: key("hold", accountId, slot),
+    cooldown: key("cooldown", client.provider, client.client),
+  };
+}
+
 /** What the attempt itself writes: everything else is expected to stand as it was read. */
-export function attemptReads(
-  { key: { accountId, slot }, client }: Snapshot,
-  { permit }: Held,
-): readonly Read[] {
-  return [
-    key("attempt", accountId, slot),
-    key("hold", accountId, slot),
-    key("cooldown", client.provider, client.client),
-    ...(permit === undefined ? [] : [permit]),
-  ];
+export function attemptReads(snapshot: Snapshot, { permit }: Held): readonly Read[] {
+  const at = writtenAt(snapshot);
+  return [at.attempt, at.hold, at.cooldown, ...(permit === undefined ? [] : [permit])];
 }
 
 /** How everything stands when the attempt has been written. */
 export function afterAttempt(snapshot: Snapshot, view: View): Snapshot {
-  const { key: slot, client } = snapshot;
+  const at = writtenAt(snapshot);
   return {
     ...snapshot,
-    attempt: view.get(key("attempt", slot.accountId, slot.slot)),
-    hold: view.get(key("hold", slot.accountId, slot.slot)),
-    cooldown: view.get(key("cooldown", client.provider, client.client)),
+    attempt: view.get(at.attempt),
+    hold: view.get(at.hold),
+    cooldown: view.get(at.cooldown),
     permits: view.all("permit"),
   };
 }
@@ -45,11 +47,7 @@ export function attemptDraft(
   const { provider, client } = snapshot.client;
   const { attemptId, incarnation, generation } = held;
   const { instance } = world;
-  const at = {
-    attempt: key("attempt", accountId, slot),
-    hold: key("hold", accountId, slot),
-    cooldown: key("cooldown", provider, client),
-  };
+  const at = writtenAt(snapshot);
   const draft = new Draft()
     .expect(key("lock", accountId, slot), snapshot.lock)
     .expect(key("account", accountId), snapshot.account)

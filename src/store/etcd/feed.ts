@@ -30,6 +30,7 @@ export interface FeedDeps {
   readonly hasDropped: (afterRevision: number) => Promise<boolean>;
   /** A transaction's rows, in key order. */
   readonly tell: (rows: readonly KvRow[]) => void;
+  /** A stream stands, the first one or one after another. */
   readonly onStands: () => void;
   /** A stream that stood, or was to stand, has failed. */
   readonly onEnded: () => void;

@@ -35,19 +35,15 @@ describe("an account that changes during its exchange", () => {
   it("is not served from memory when it is disabled and the store then goes away before anybody has read that", async () => {
     let isAway = false;
     const stage = await Stage.open({
-      around: (world) => ({
-        ...world,
-        store: {
-          ...world.store,
-          read: async (reads) => {
-            if (isAway) throw storeAway();
-            return world.store.read(reads);
-          },
-          write: async (transaction) => {
-            const result = await world.store.write(transaction);
-            isAway ||= !result.applied;
-            return result;
-          },
+      store: (store) => ({
+        read: async (reads) => {
+          if (isAway) throw storeAway();
+          return store.read(reads);
+        },
+        write: async (transaction) => {
+          const result = await store.write(transaction);
+          isAway ||= !result.applied;
+          return result;
         },
       }),
     });
@@ -147,16 +143,12 @@ describe("200 refreshes beside label edits and rewraps at every step", () => {
     let edits = 0;
     let meddle = async (): Promise<void> => undefined;
     const stage = await Stage.open({
-      around: (world) => ({
-        ...world,
-        store: {
-          ...world.store,
-          write: async (transaction) => {
-            const kinds = transaction.writes.map((write) => ("put" in write ? write.put : write.remove).kind);
-            const isRefresh = kinds.includes("lock") || kinds.includes("attempt");
-            if (isRefresh && luck.chance(0.4)) await meddle();
-            return world.store.write(transaction);
-          },
+      store: (store) => ({
+        write: async (transaction) => {
+          const kinds = transaction.writes.map((write) => ("put" in write ? write.put : write.remove).kind);
+          const isRefresh = kinds.includes("lock") || kinds.includes("attempt");
+          if (isRefresh && luck.chance(0.4)) await meddle();
+          return store.write(transaction);
         },
       }),
     });

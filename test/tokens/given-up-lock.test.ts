@@ -11,19 +11,15 @@ async function stageOf() {
   const taken: Transaction[] = [];
   const weather = { isAway: false };
   const stage = await Stage.open({
-    around: (world) => ({
-      ...world,
-      store: {
-        ...world.store,
-        read: async (reads) => {
-          if (weather.isAway) throw storeAway();
-          return world.store.read(reads);
-        },
-        write: async (transaction) => {
-          if (!weather.isAway) return world.store.write(transaction);
-          taken.push(transaction);
-          throw storeAway(taken.length === 1);
-        },
+    store: (store) => ({
+      read: async (reads) => {
+        if (weather.isAway) throw storeAway();
+        return store.read(reads);
+      },
+      write: async (transaction) => {
+        if (!weather.isAway) return store.write(transaction);
+        taken.push(transaction);
+        throw storeAway(taken.length === 1);
       },
     }),
   });

@@ -44,22 +44,18 @@ describe("a permit that somebody else takes a moment earlier", () => {
     let locks = 0;
     const stage: Stage = await Stage.open({
       caps: { maxConcurrent },
-      around: (world) => ({
-        ...world,
-        store: {
-          ...world.store,
-          write: async (transaction) => {
-            if (transaction.writes.some((write) => "put" in write && write.put.kind === "lock")) locks += 1;
-            const permit = permitIn(transaction);
-            if (permit !== undefined && others.length < times) {
-              others.push(permit);
-              const taken = { attemptId: "theirs", instance: "there" };
-              const nonce = `theirs-${others.length}`;
-              const writes = [{ put: permit, value: taken }];
-              await world.store.write({ nonce, expect: [], writes, events: [], reads: [] });
-            }
-            return world.store.write(transaction);
-          },
+      store: (store) => ({
+        write: async (transaction) => {
+          if (transaction.writes.some((write) => "put" in write && write.put.kind === "lock")) locks += 1;
+          const permit = permitIn(transaction);
+          if (permit !== undefined && others.length < times) {
+            others.push(permit);
+            const taken = { attemptId: "theirs", instance: "there" };
+            const nonce = `theirs-${others.length}`;
+            const writes = [{ put: permit, value: taken }];
+            await store.write({ nonce, expect: [], writes, events: [], reads: [] });
+          }
+          return store.write(transaction);
         },
       }),
     });

@@ -7,8 +7,7 @@ const ACCOUNTS = 60;
 /** A sidecar that starts beside accounts nobody has asked it for, all of them overdue; how often it reads and locks. */
 async function started(around: (stage: Stage) => Promise<unknown> = async () => undefined) {
   const counts = { reads: 0, locks: 0 };
-  const counting = (store: Store): Store => ({
-    ...store,
+  const counting = (store: Store): Partial<Store> => ({
     read: (reads) => {
       counts.reads += 1;
       return store.read(reads);
@@ -21,7 +20,7 @@ async function started(around: (stage: Stage) => Promise<unknown> = async () => 
   });
   const stage = await Stage.open({
     caps: { maxConcurrent: 1 },
-    around: (world) => ({ ...world, store: counting(world.store) }),
+    store: counting,
   });
   for (let n = 0; n < ACCOUNTS; n += 1) await stage.connect(`a-${n}`);
   await around(stage);

@@ -8,6 +8,7 @@ import type { ClientCaps } from "../../src/tokens/records.ts";
 import { key } from "../../src/tokens/records.ts";
 import type { Actor } from "../../src/tokens/sealing.ts";
 import { Secret } from "../../src/tokens/secret.ts";
+import type { Store } from "../../src/tokens/store.ts";
 import type { Ask, RenderAnswer } from "../../src/tokens/token.ts";
 import type { Vendors } from "../../src/tokens/vendor.ts";
 import type { World } from "../../src/tokens/world.ts";
@@ -36,6 +37,8 @@ export interface StageOptions {
   readonly ownership?: Ownership;
   /** Third parties other than the scripted ones. */
   readonly vendors?: (vendors: FakeVendors) => Vendors;
+  /** Between the heart and the store: of its calls those that a test takes part in. */
+  readonly store?: (store: Store) => Partial<Store>;
   /** Between the heart and the world made here. */
   readonly around?: (world: World) => World;
 }
@@ -179,7 +182,8 @@ export class Stage {
       maxKnownAccounts: 100_000,
       defaultMaxConcurrent: 8,
     };
-    return this.#options.around?.(world) ?? world;
+    const shown = { ...world, store: { ...world.store, ...this.#options.store?.(world.store) } };
+    return this.#options.around?.(shown) ?? shown;
   }
 
   /** kill -9; the disk stays. */
